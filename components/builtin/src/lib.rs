@@ -1,0 +1,1 @@
+//! Components that need no server: in-memory, local secrets, mDNS.

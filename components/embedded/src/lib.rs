@@ -1,0 +1,1 @@
+//! The hub's client: state.outrigger and pubsub.outrigger.

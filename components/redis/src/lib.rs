@@ -1,0 +1,1 @@
+//! Redis: state, pub/sub over streams.

@@ -1,0 +1,1 @@
+//! gRPC door, public and sidecar-to-sidecar: messages to runtime calls.

@@ -1,0 +1,1 @@
+//! HTTP door: routes to runtime calls; the only place with URL paths and HTTP status.

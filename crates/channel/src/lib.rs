@@ -1,0 +1,1 @@
+//! Every conversation the sidecar starts, components apart: its app and other sidecars.

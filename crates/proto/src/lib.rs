@@ -1,0 +1,1 @@
+//! Protobuf and gRPC types of every wire contract, generated from `proto/`.

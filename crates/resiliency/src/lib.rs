@@ -1,0 +1,1 @@
+//! Timeout, retry and circuit breaker as values.

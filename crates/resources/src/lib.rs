@@ -1,0 +1,1 @@
+//! The YAML documents people write, parsed as the reference parses them; pure.

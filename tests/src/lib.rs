@@ -1,0 +1,1 @@
+//! In-process cluster harness, wire tests, parity tests.

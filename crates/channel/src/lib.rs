@@ -1,1 +1,11 @@
-//! Every conversation the sidecar starts, components apart: its app and other sidecars.
+//! Every conversation the sidecar *starts*, components apart: with its app ([`app`]) and with other
+//! sidecars ([`peer`]).
+//!
+//! API boundary: callers see [`Call`](call::Call), [`Reply`](call::Reply) and the two traits; whether the app speaks
+//! HTTP or gRPC is known here and nowhere else.
+
+pub mod app;
+pub mod body;
+pub mod call;
+pub mod error;
+pub mod peer;

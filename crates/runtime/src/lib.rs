@@ -1,1 +1,7 @@
-//! The use cases, one module per building block, with all policy.
+//! The use cases: one module per building block, with all policy. Doors call in, seams are called out to,
+//! nothing calls back.
+//!
+//! First file for a newcomer: `pubsub/publish.rs`.
+
+pub mod catalogue;
+pub mod error;

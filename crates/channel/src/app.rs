@@ -1,0 +1,77 @@
+//! The app beside us, in the verbs of its contract. HTTP and gRPC apps differ behind [`AppChannel`] and
+//! nowhere else.
+
+use crate::call::{Call, Reply};
+use crate::error::Error;
+use bytes::Bytes;
+use outrigger_component::metadata::Metadata;
+use outrigger_daemon::trace::Context;
+
+/// A subscription as the app declares it (`GET /dapr/subscribe`, `ListTopicSubscriptions`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Subscription {
+    pub pubsub: String,
+    pub topic: String,
+    pub metadata: Metadata,
+    /// In order; the first rule whose expression is true wins; an empty expression always is.
+    pub rules: Vec<Rule>,
+    pub dead_letter_topic: String,
+    pub bulk: Bulk,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// CEL over `event`; empty is the default route.
+    pub expression: String,
+    pub path: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bulk {
+    pub enabled: bool,
+    /// 0 is the default (100).
+    pub max_messages: i32,
+    /// Milliseconds; 0 is the default (1000).
+    pub max_await_ms: i32,
+}
+
+/// One event on its way to the app.
+#[derive(Debug, Clone)]
+pub struct TopicEvent {
+    pub pubsub: String,
+    pub topic: String,
+    /// Where the app wants it: an HTTP route or the gRPC `path`.
+    pub path: String,
+    /// The CloudEvent, structured JSON.
+    pub envelope: Bytes,
+    pub content_type: &'static str,
+    /// Message metadata; becomes HTTP headers or gRPC metadata.
+    pub metadata: Metadata,
+    /// Trace of this delivery, when there is one.
+    pub trace: Option<Context>,
+}
+
+/// What the app says of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Success,
+    Retry,
+    Drop,
+}
+
+/// The app's side of the contract.
+///
+/// Every future may be dropped at any await: the request to the app is then cancelled.
+#[async_trait::async_trait]
+pub trait AppChannel: Send + Sync + 'static {
+    /// What the app subscribes to; empty when it declares nothing.
+    async fn subscriptions(&self) -> Result<Vec<Subscription>, Error>;
+
+    async fn invoke(&self, call: Call) -> Result<Reply, Error>;
+
+    /// `Err` is "not delivered, or answered with a failure": the subscription's policy decides on a retry.
+    async fn deliver(&self, event: TopicEvent) -> Result<Outcome, Error>;
+
+    /// One health probe.
+    async fn healthy(&self) -> Result<(), Error>;
+}

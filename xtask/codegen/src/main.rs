@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use prost::Message;
@@ -33,7 +34,21 @@ const REDACTED: [&str; 2] = [
 /// File name to content.
 type Output = BTreeMap<String, Vec<u8>>;
 
-fn main() -> Result<()> {
+#[expect(
+    clippy::print_stderr,
+    reason = "a command-line tool reports its failure there"
+)]
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("codegen: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let check = match std::env::args().skip(1).collect::<Vec<_>>().as_slice() {
         [] => false,
         [flag] if flag == "--check" => true,

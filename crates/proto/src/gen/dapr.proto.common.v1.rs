@@ -3,7 +3,7 @@
 /// A method call on an app, whatever protocol the app speaks.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InvokeRequest {
-    /// Method name or URL path, without a leading slash requirement. Mandatory.
+    /// Method name or URL path. Mandatory; a leading slash is optional.
     #[prost(string, tag = "1")]
     pub method: ::prost::alloc::string::String,
     /// Body. Only `value` matters to HTTP apps; gRPC apps may use `type_url`.

@@ -238,7 +238,7 @@ pub struct Transaction {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Operation {
-    #[prost(oneof = "operation::Kind", tags = "1, 2, 3")]
+    #[prost(oneof = "operation::Kind", tags = "1, 2")]
     pub kind: ::core::option::Option<operation::Kind>,
 }
 /// Nested message and enum types in `Operation`.
@@ -249,8 +249,6 @@ pub mod operation {
         Set(super::Set),
         #[prost(message, tag = "2")]
         Delete(super::Delete),
-        #[prost(message, tag = "3")]
-        DeletePrefix(super::DeletePrefix),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -273,12 +271,6 @@ pub struct Delete {
     pub key: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub condition: ::core::option::Option<Condition>,
-}
-/// Deletes every key that begins with the prefix, an empty one all of the space.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct DeletePrefix {
-    #[prost(string, tag = "1")]
-    pub prefix: ::prost::alloc::string::String,
 }
 /// What must hold before a write; an expired key counts as absent.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

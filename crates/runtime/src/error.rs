@@ -25,7 +25,7 @@ pub struct ApiError {
 /// The `google.rpc` error details the reference attaches. Source: google/rpc/error_details.proto.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Detail {
-    /// `reason` comes from the catalogue row unless given; the domain is always `dapr.io`.
+    /// The domain is always `dapr.io`. An empty `metadata` is printed as `null` in JSON.
     ErrorInfo {
         reason: String,
         metadata: BTreeMap<String, String>,
@@ -64,6 +64,14 @@ impl ApiError {
             details: Vec::new(),
             source: None,
         }
+    }
+
+    /// With an `ErrorInfo` that both doors show.
+    pub fn rich(code: &'static Code, message: impl Into<String>, metadata: BTreeMap<String, String>) -> Self {
+        Self::new(code, message).with(Detail::ErrorInfo {
+            reason: code.reason.to_owned(),
+            metadata,
+        })
     }
 
     pub fn with(mut self, detail: Detail) -> Self {

@@ -1,0 +1,38 @@
+//! Codes of service invocation. The tag is always the same.
+
+use super::Category::Invocation;
+use super::{Code, grpc, row};
+use crate::error::ApiError;
+use std::fmt::Display;
+
+pub const ROWS: &[&Code] = &[&FAILED, &DENIED, &NO_APP_ID];
+
+const TAG: &str = "ERR_DIRECT_INVOKE";
+
+pub static FAILED: Code = row(Invocation, TAG, "", 500, grpc::INTERNAL);
+/// The callee's access policy said no.
+pub static DENIED: Code = row(Invocation, TAG, "", 403, grpc::PERMISSION_DENIED);
+pub static NO_APP_ID: Code = row(Invocation, TAG, "", 404, grpc::NOT_FOUND);
+
+pub fn failed(target: &str, cause: impl Display) -> ApiError {
+    ApiError::new(&FAILED, format!("failed to invoke, id: {target}, err: {cause}"))
+}
+
+pub fn denied(target: &str, cause: impl Display) -> ApiError {
+    ApiError::new(&DENIED, format!("failed to invoke, id: {target}, err: {cause}"))
+}
+
+/// Also the answer to every unknown URL, since invocation is the fallback route.
+pub fn no_app_id() -> ApiError {
+    ApiError::new(
+        &NO_APP_ID,
+        "failed getting app id either from the URL path or the header dapr-app-id",
+    )
+}
+
+/// Text that stands behind `err: ` when no app listens behind this sidecar.
+pub const NO_CHANNEL: &str = "app channel is not initialized";
+
+pub fn channel_failed(cause: impl Display) -> String {
+    format!("error invoking app channel: {cause}")
+}

@@ -1,0 +1,248 @@
+//! A `daprd` under test: how its sidecars are started, on which brokers, with which resources.
+//!
+//! Each contender gets the reference's own flags, the same resources and the same environment. A contender with a hub
+//! also takes part in the embedded loads; nobody else has an embedded broker.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use http::StatusCode;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::process::{Process, free_ports, local};
+
+/// Name of the one pub/sub component, of the one state store, and of the topic.
+pub(crate) const PUBSUB: &str = "pubsub";
+pub(crate) const STORE: &str = "statestore";
+pub(crate) const TOPIC: &str = "bench";
+
+/// A program to measure, given as `name=path`.
+#[derive(Clone, Debug)]
+pub(crate) struct Contender {
+    pub(crate) name: String,
+    pub(crate) daprd: PathBuf,
+    /// The executable that is its hub when called with `hub`.
+    pub(crate) hub: Option<PathBuf>,
+}
+
+/// `name=path` of the command line.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+}
+
+impl FromStr for Named {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok(Self {
+                name: name.to_owned(),
+                path: PathBuf::from(path),
+            }),
+            _ => Err(format!("{text:?} is not of the form name=path")),
+        }
+    }
+}
+
+/// What holds the messages and the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Broker {
+    InMemory,
+    Embedded,
+    Redis,
+}
+
+impl fmt::Display for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InMemory => "in-memory",
+            Self::Embedded => "embedded",
+            Self::Redis => "redis",
+        })
+    }
+}
+
+impl Contender {
+    pub(crate) fn has(&self, broker: Broker) -> bool {
+        broker != Broker::Embedded || self.hub.is_some()
+    }
+
+    /// What `daprd --version` says.
+    pub(crate) async fn version(&self) -> Result<String> {
+        let output = self.command().arg("--version").kill_on_drop(true).output();
+        let output = tokio::time::timeout(Duration::from_secs(10), output)
+            .await
+            .context("--version did not end")??;
+        ensure!(
+            output.status.success(),
+            "{} --version ended with {}",
+            self.daprd.display(),
+            output.status
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Size of the executable in bytes.
+    pub(crate) fn size(&self) -> Result<u64> {
+        Ok(std::fs::metadata(&self.daprd)
+            .with_context(|| format!("look at {}", self.daprd.display()))?
+            .len())
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.daprd);
+        if self.daprd.file_name().is_some_and(|name| name == "outrigger") {
+            command.arg("daprd"); // the one executable, called by its own name
+        }
+        command
+    }
+}
+
+/// What a round of one contender runs in: a temporary folder with resources, and the broker if it is a process.
+pub(crate) struct Stage<'a> {
+    contender: &'a Contender,
+    folder: TempDir,
+    /// Redis or the hub.
+    pub(crate) broker: Option<Process>,
+}
+
+pub(crate) struct Sidecar {
+    pub(crate) process: Process,
+    pub(crate) http: SocketAddr,
+    /// From its start to the first 204 of `/v1.0/healthz`.
+    pub(crate) ready_after: Duration,
+}
+
+impl<'a> Stage<'a> {
+    pub(crate) async fn new(contender: &'a Contender, broker: Broker) -> Result<Self> {
+        let folder = TempDir::with_prefix("outrigger-bench-")?;
+        let path = folder.path();
+        std::fs::create_dir(path.join("resources"))?;
+        std::fs::write(path.join("config.yaml"), CONFIGURATION)?;
+        let (process, metadata) = match broker {
+            Broker::InMemory => (None, "[]".to_owned()),
+            Broker::Redis => {
+                let (process, address) = redis(path).await?;
+                (
+                    Some(process),
+                    format!(
+                        r#"[{{"name":"redisHost","value":"{address}"}},{{"name":"redisPassword","value":""}}]"#
+                    ),
+                )
+            }
+            Broker::Embedded => (Some(hub(contender, path).await?), "[]".to_owned()),
+        };
+        let kind = match broker {
+            Broker::InMemory => "in-memory",
+            Broker::Embedded => "outrigger",
+            Broker::Redis => "redis",
+        };
+        for (name, block) in [(PUBSUB, "pubsub"), (STORE, "state")] {
+            let document = format!(
+                "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: {name}\nspec:\n  type: {block}.{kind}\n  version: v1\n  metadata: {metadata}\n"
+            );
+            std::fs::write(path.join("resources").join(format!("{name}.yaml")), document)?;
+        }
+        Ok(Self {
+            contender,
+            folder,
+            broker: process,
+        })
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts a sidecar and waits until it is ready. `name` distinguishes it in the results.
+    pub(crate) async fn sidecar(&self, name: &str, app_id: &str, app: Option<SocketAddr>) -> Result<Sidecar> {
+        let [http, grpc, internal, metrics] = free_ports()?;
+        let mut command = self.contender.command();
+        command
+            .arg(format!("--app-id={app_id}"))
+            .arg("--app-protocol=http")
+            .arg(format!("--dapr-http-port={http}"))
+            .arg(format!("--dapr-grpc-port={grpc}"))
+            .arg(format!("--dapr-internal-grpc-port={internal}"))
+            .arg("--dapr-internal-grpc-listen-address=127.0.0.1")
+            .arg("--dapr-listen-addresses=127.0.0.1")
+            .arg(format!("--metrics-port={metrics}"))
+            .arg("--metrics-listen-address=127.0.0.1")
+            .arg("--mode=standalone")
+            .arg("--log-level=info")
+            .arg("--resources-path")
+            .arg(self.folder().join("resources"))
+            .arg("--config")
+            .arg(self.folder().join("config.yaml"))
+            .env("DAPR_HOST_IP", "127.0.0.1")
+            .env("OUTRIGGER_HOME", self.folder().join("home"));
+        if let Some(app) = app {
+            command.arg(format!("--app-port={}", app.port()));
+        }
+        let mut process = Process::start(name, command, self.folder())?;
+        let ready_after = process
+            .ready(local(http), "/v1.0/healthz", StatusCode::NO_CONTENT)
+            .await?;
+        Ok(Sidecar {
+            process,
+            http: local(http),
+            ready_after,
+        })
+    }
+}
+
+/// Metrics on and a tenth of the calls traced, as in the reference's own performance tests; no exporter.
+const CONFIGURATION: &str = r#"apiVersion: dapr.io/v1alpha1
+kind: Configuration
+metadata:
+  name: bench
+spec:
+  metric:
+    enabled: true
+  tracing:
+    samplingRate: "0.1"
+"#;
+
+/// Debian's Redis without persistence, on a free port.
+async fn redis(folder: &Path) -> Result<(Process, SocketAddr)> {
+    let [port] = free_ports()?;
+    let mut command = Command::new("redis-server");
+    command
+        .args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--dir",
+        ])
+        .arg(folder);
+    let mut process =
+        Process::start("redis", command, folder).context("is Debian's redis-server installed?")?;
+    process.listening(local(port)).await?;
+    Ok((process, local(port)))
+}
+
+/// The contender's hub with a home of its own below `folder`; sidecars find it by `OUTRIGGER_HOME`.
+async fn hub(contender: &Contender, folder: &Path) -> Result<Process> {
+    let program = contender
+        .hub
+        .as_ref()
+        .with_context(|| format!("{} has no hub", contender.name))?;
+    let home = folder.join("home");
+    let mut command = Command::new(program);
+    command.arg("hub").arg("--home").arg(&home);
+    let mut process = Process::start("hub", command, folder)?;
+    process.created(&home.join("hub.sock")).await?;
+    Ok(process)
+}

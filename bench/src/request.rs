@@ -1,0 +1,154 @@
+//! What a load sends, and what counts as a right answer to it.
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::Full;
+
+/// Size of every payload: of the echo's body, of an event's data, of a stored value.
+pub(crate) const PAYLOAD: usize = 1024;
+/// State loads go round this many keys.
+pub(crate) const KEYS: u64 = 1000;
+
+/// The keys by which the app finds the stamp in an event, whatever envelope is around it. Both values are strings: a JSON
+/// number of this size does not survive a runtime that reads numbers as doubles.
+pub(crate) const AT: &str = "\"bench_at\":\"";
+pub(crate) const SEQUENCE: &str = "\"bench_seq\":\"";
+
+/// A kind of request, with what is the same in each.
+pub(crate) struct Source {
+    kind: Kind,
+    host: HeaderValue,
+    uris: Vec<Uri>,
+    body: Bytes,
+}
+
+enum Kind {
+    Echo,
+    Publish,
+    Get,
+    Set,
+}
+
+impl Source {
+    /// POST of a payload to `path`, answered with the same.
+    pub(crate) fn echo(path: &str) -> Self {
+        Self::new(
+            Kind::Echo,
+            vec![path.to_owned()],
+            Bytes::from(vec![b'x'; PAYLOAD]),
+        )
+    }
+
+    /// POST of an event whose data says when it was due and which one it is.
+    pub(crate) fn publish(pubsub: &str, topic: &str) -> Self {
+        Self::new(
+            Kind::Publish,
+            vec![format!("/v1.0/publish/{pubsub}/{topic}")],
+            Bytes::new(),
+        )
+    }
+
+    /// GET of one key after the other.
+    pub(crate) fn get(store: &str) -> Self {
+        let uris = (0..KEYS)
+            .map(|key| format!("/v1.0/state/{store}/{}", key_name(key)))
+            .collect();
+        Self::new(Kind::Get, uris, Bytes::new())
+    }
+
+    /// POST that sets one key after the other.
+    pub(crate) fn set(store: &str) -> Self {
+        Self::new(Kind::Set, vec![format!("/v1.0/state/{store}")], Bytes::new())
+    }
+
+    fn new(kind: Kind, uris: Vec<String>, body: Bytes) -> Self {
+        let uris = uris
+            .iter()
+            .map(|uri| uri.parse().expect("paths are made of our own literals"))
+            .collect();
+        Self {
+            kind,
+            host: HeaderValue::from_static("127.0.0.1"),
+            uris,
+            body,
+        }
+    }
+
+    /// The request numbered `sequence`, due at `at` (nanoseconds of the monotonic clock).
+    pub(crate) fn request(&self, sequence: u64, at: u64) -> Request<Full<Bytes>> {
+        let index = usize::try_from(sequence).unwrap_or_default() % self.uris.len();
+        let body = match self.kind {
+            Kind::Echo => self.body.clone(),
+            Kind::Publish => event(sequence, at),
+            Kind::Get => Bytes::new(),
+            Kind::Set => write(sequence % KEYS),
+        };
+        let mut request = Request::new(Full::new(body));
+        *request.uri_mut() = self.uris[index].clone();
+        request.headers_mut().insert(header::HOST, self.host.clone());
+        if !matches!(self.kind, Kind::Get) {
+            *request.method_mut() = Method::POST;
+            request
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        request
+    }
+
+    /// Whether status and length of an answer are what a working contender gives.
+    pub(crate) fn accepts(&self, status: StatusCode, length: usize) -> bool {
+        match self.kind {
+            Kind::Echo => status == StatusCode::OK && length == PAYLOAD,
+            Kind::Get => status == StatusCode::OK && length == PAYLOAD + 2,
+            Kind::Publish | Kind::Set => status.is_success(),
+        }
+    }
+}
+
+/// What a set writes and a get expects: a JSON string of [`PAYLOAD`] characters.
+fn write(key: u64) -> Bytes {
+    let value = "v".repeat(PAYLOAD);
+    Bytes::from(format!(r#"[{{"key":"{}","value":"{value}"}}]"#, key_name(key)))
+}
+
+fn key_name(key: u64) -> String {
+    format!("bench-{key:04}")
+}
+
+fn event(sequence: u64, at: u64) -> Bytes {
+    let mut data = String::with_capacity(PAYLOAD);
+    data.push('{');
+    data.push_str(AT);
+    data.push_str(&at.to_string());
+    data.push_str("\",");
+    data.push_str(SEQUENCE);
+    data.push_str(&sequence.to_string());
+    data.push_str(r#"","fill":""#);
+    let fill = PAYLOAD - data.len() - 2;
+    data.extend(std::iter::repeat_n('x', fill));
+    data.push_str("\"}");
+    Bytes::from(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PAYLOAD, event, write};
+
+    #[test]
+    fn an_event_is_json_of_the_stated_size() {
+        for (sequence, at) in [(0, 0), (7, 1_234_567), (u64::MAX, u64::MAX)] {
+            let body = event(sequence, at);
+            assert_eq!(body.len(), PAYLOAD);
+            let data: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(data["bench_at"], at.to_string());
+            assert_eq!(data["bench_seq"], sequence.to_string());
+        }
+    }
+
+    #[test]
+    fn a_write_is_a_list_of_one_item() {
+        let items: serde_json::Value = serde_json::from_slice(&write(7)).unwrap();
+        assert_eq!(items[0]["key"], "bench-0007");
+        assert_eq!(items[0]["value"].as_str().unwrap().len(), PAYLOAD);
+    }
+}

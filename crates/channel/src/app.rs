@@ -1,9 +1,14 @@
 //! The app beside us, in the verbs of its contract. HTTP and gRPC apps differ behind [`AppChannel`] and
 //! nowhere else.
 
+pub mod grpc;
+pub mod http;
+mod http1;
+
+use crate::body::Body;
 use crate::call::{Call, Reply};
 use crate::error::Error;
-use bytes::Bytes;
+use ::bytes::Bytes;
 use outrigger_component::metadata::Metadata;
 use outrigger_daemon::trace::Context;
 
@@ -72,6 +77,40 @@ pub trait AppChannel: Send + Sync + 'static {
     /// `Err` is "not delivered, or answered with a failure": the subscription's policy decides on a retry.
     async fn deliver(&self, event: TopicEvent) -> Result<Outcome, Error>;
 
+    /// Passes a gRPC request through byte by byte. Only gRPC apps can.
+    async fn proxy(&self, request: ::http::Request<Body>) -> Result<::http::Response<Body>, Error>;
+
     /// One health probe.
     async fn healthy(&self) -> Result<(), Error>;
+}
+
+/// The gRPC code that stands for an HTTP status. COMPAT(dapr/kit grpccodes): 400 is `Internal`.
+pub fn grpc_code_of_http(status: u16) -> i32 {
+    match status {
+        200..=299 => 0,
+        408 => 1,
+        500 => 2,
+        400 => 13,
+        504 => 4,
+        404 => 5,
+        409 => 6,
+        403 => 7,
+        401 => 16,
+        429 => 8,
+        501 => 12,
+        503 => 14,
+        _ => 2,
+    }
+}
+
+/// Writes the trace of this hop into the app's headers.
+pub fn insert_trace(headers: &mut ::http::HeaderMap, trace: &Context) {
+    if let Ok(value) = ::http::HeaderValue::try_from(trace.traceparent()) {
+        headers.insert("traceparent", value);
+    }
+    if let Some(state) = trace.tracestate()
+        && let Ok(value) = ::http::HeaderValue::try_from(state)
+    {
+        headers.insert("tracestate", value);
+    }
 }

@@ -8,4 +8,7 @@ pub mod app;
 pub mod body;
 pub mod call;
 pub mod error;
+pub mod grpc;
+pub mod h2;
 pub mod peer;
+pub mod wire;

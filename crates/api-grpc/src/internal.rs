@@ -1,0 +1,172 @@
+//! The door for other sidecars: `dapr.proto.internals.v1.ServiceInvocation`, and gRPC calls passed through to the app.
+//!
+//! Written on plain HTTP/2 instead of generated service code: this is the hot half of every invocation, and bodies
+//! must stream through it.
+
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use outrigger_channel::body::{self, Body};
+use outrigger_channel::call::Reply;
+use outrigger_channel::wire::{self, Frames, Payloads, Pieces};
+use outrigger_daemon::trace::{Context, Kind, Tracer};
+use outrigger_proto::dapr::common::v1 as common;
+use outrigger_proto::dapr::internals::v1 as internals;
+use outrigger_runtime::invoke::{Invoke, Origin, Refused};
+use prost::Message as _;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+const SERVICE: &str = "/dapr.proto.internals.v1.ServiceInvocation/";
+
+/// Serves one request of another sidecar; cheap to clone.
+#[derive(Clone)]
+pub struct Internal {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    invoke: Arc<Invoke>,
+    tracer: Tracer,
+    app_id: String,
+    limit: usize,
+}
+
+impl Internal {
+    /// `limit` is `--max-body-size` in bytes: it bounds one message, not a streamed body.
+    pub fn new(invoke: Arc<Invoke>, tracer: Tracer, app_id: String, limit: usize) -> Self {
+        Self { shared: Arc::new(Shared { invoke, tracer, app_id, limit }) }
+    }
+
+    /// Never fails: what goes wrong is a gRPC status.
+    pub async fn serve(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let path = request.uri().path();
+        let answer = match path {
+            wire::CALL_LOCAL_STREAM => self.call_local_stream(request).await,
+            wire::CALL_LOCAL => self.call_local(request).await,
+            _ if path.starts_with(SERVICE) => {
+                let message = format!("{} is not available in this version of Outrigger", path.trim_start_matches('/'));
+                Err(Refused { grpc: 12, message })
+            }
+            _ => self.proxy(request).await,
+        };
+        Ok(answer.unwrap_or_else(|refused| refusal(&refused)))
+    }
+
+    async fn call_local_stream(&self, request: Request<Incoming>) -> Result<Response<Body>, Refused> {
+        let (head, incoming) = request.into_parts();
+        let mut frames = Frames::new(incoming, self.shared.limit);
+        let first = frames.message().await.map_err(broken)?.ok_or_else(incomplete)?;
+        let first = internals::InternalInvokeRequestStream::decode(first).map_err(|error| broken(error.into()))?;
+        let body = Payloads::<_, internals::InternalInvokeRequestStream>::body(first.payload, frames, |_| Ok(()))
+            .await
+            .map_err(broken)?;
+        let reply = self.invoke(&head.headers, first.request.ok_or_else(incomplete)?, body).await?;
+        Ok(stream_answer(reply))
+    }
+
+    async fn call_local(&self, request: Request<Incoming>) -> Result<Response<Body>, Refused> {
+        let (head, incoming) = request.into_parts();
+        let mut frames = Frames::new(incoming, self.shared.limit);
+        let first = frames.message().await.map_err(broken)?.ok_or_else(incomplete)?;
+        let first = internals::InternalInvokeRequest::decode(first).map_err(|error| broken(error.into()))?;
+        let mut reply = self.invoke(&head.headers, first, Body::Empty).await?;
+        let body = std::mem::take(&mut reply.body).collect(self.shared.limit).await.map_err(|error| broken(error.into()))?;
+        let mut message = wire::reply_head(&reply);
+        if let Some(inner) = message.message.as_mut() {
+            inner.data.get_or_insert_default().value = body;
+        }
+        Ok(answer(wire::frame(&message), Body::Empty))
+    }
+
+    async fn invoke(&self, fields: &HeaderMap, head: internals::InternalInvokeRequest, body: Body) -> Result<Reply, Refused> {
+        let call = wire::call(head, body).map_err(broken)?;
+        let parent = Context::from_grpc(fields);
+        let mut span = self.shared.tracer.start_with(Kind::Server, parent.as_ref(), || {
+            format!("CallLocal/{}/{}", self.shared.app_id, call.method)
+        });
+        let reply = self.shared.invoke.serve(call, span.context()).await;
+        if let Err(refused) = &reply {
+            span.fail(&refused.message);
+        }
+        reply
+    }
+
+    async fn proxy(&self, request: Request<Incoming>) -> Result<Response<Body>, Refused> {
+        let target = proxy_target(request.headers())?;
+        let parent = Context::from_grpc(request.headers());
+        let mut span = self.shared.tracer.start_with(Kind::Server, parent.as_ref(), || request.uri().path().to_owned());
+        let answer = self.shared.invoke.proxy(&target, request.map(Body::from), Origin::Peer, span.context()).await;
+        if let Err(refused) = &answer {
+            span.fail(&refused.message);
+        }
+        answer
+    }
+}
+
+/// The app a proxied call is for: `dapr-callee-app-id`, else `dapr-app-id`.
+/// COMPAT(pkg/messaging/grpc_proxy.go).
+pub(crate) fn proxy_target(headers: &HeaderMap) -> Result<String, Refused> {
+    [wire::CALLEE_APP_ID, "dapr-app-id"]
+        .into_iter()
+        .find_map(|name| headers.get(name).and_then(|value| value.to_str().ok()))
+        .map(str::to_owned)
+        .ok_or_else(|| Refused {
+            grpc: 2,
+            message: "failed to proxy request: required metadata dapr-callee-app-id or dapr-app-id not found".to_owned(),
+        })
+}
+
+/// A refusal as a complete answer without a body.
+pub(crate) fn refusal(refused: &Refused) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/grpc"));
+    headers.extend(wire::grpc_trailers(refused.grpc, &refused.message));
+    response
+}
+
+/// The answer as leading message and payload stream.
+fn stream_answer(mut reply: Reply) -> Response<Body> {
+    let body = std::mem::take(&mut reply.body);
+    let head = internals::InternalInvokeResponseStream { response: Some(wire::reply_head(&reply)), payload: None };
+    match body.at_hand() {
+        Some(data) => {
+            let payload = (!data.is_empty()).then_some(common::StreamPayload { data, seq: 0 });
+            answer(wire::frame(&internals::InternalInvokeResponseStream { payload, ..head }), Body::Empty)
+        }
+        None => answer(wire::frame(&head), body),
+    }
+}
+
+/// `first` is a framed message; `rest` follows in numbered pieces, then the status.
+fn answer(first: bytes::Bytes, rest: Body) -> Response<Body> {
+    let pieces = Pieces::<internals::InternalInvokeResponseStream>::new(
+        first,
+        rest,
+        0,
+        Some(wire::grpc_trailers(0, "")),
+        |error: body::Error| Ok(wire::grpc_trailers(13, &format!("error reading the app's answer: {error}"))),
+    );
+    let mut response = Response::new(Body::stream(pieces));
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/grpc"));
+    response
+}
+
+fn broken(error: wire::Error) -> Refused {
+    match error {
+        wire::Error::TooLarge { .. } => Refused { grpc: 8, message: error.to_string() },
+        other => Refused { grpc: 3, message: format!("parsing InternalInvokeRequest error: {other}") },
+    }
+}
+
+fn incomplete() -> Refused {
+    Refused {
+        grpc: 3,
+        message: "parsing InternalInvokeRequest error: request does not contain the required fields in the leading chunk".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

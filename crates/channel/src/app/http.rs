@@ -1,0 +1,338 @@
+//! An app that speaks HTTP: HTTP/1.1 or, with `h2c`, HTTP/2 without TLS.
+//!
+//! COMPAT(pkg/channel/http/http_channel.go, pkg/runtime/subscription/postman/http): routes, headers and status rules.
+
+use super::http1;
+use super::{AppChannel, Bulk, Outcome, Rule, Subscription, TopicEvent};
+use crate::body::Body;
+use crate::call::{Call, Reply, Status};
+use crate::error::Error;
+use crate::h2::Connection;
+use crate::wire;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, Uri};
+use outrigger_component::metadata::Metadata;
+use outrigger_daemon::tasks::Spawner;
+use serde::Deserialize;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Largest answer that is read whole: subscription lists and event answers.
+const ANSWER_LIMIT: usize = 4 << 20;
+
+/// How to reach the app.
+#[derive(Clone)]
+pub struct Config {
+    pub host: String,
+    pub port: u16,
+    /// HTTP/2 without TLS instead of HTTP/1.1.
+    pub h2c: bool,
+    /// Sent as `dapr-api-token` with every request; empty means none.
+    pub token: String,
+    /// Requests to the app at once; `None` is no limit.
+    pub max_concurrency: Option<usize>,
+    pub health_path: String,
+    pub health_timeout: Duration,
+}
+
+pub struct HttpApp {
+    transport: Transport,
+    authority: HeaderValue,
+    token: Option<HeaderValue>,
+    permits: Option<Arc<Semaphore>>,
+    health_path: String,
+    health_timeout: Duration,
+    app_id: HeaderValue,
+}
+
+enum Transport {
+    Http1(http1::Pool),
+    Http2(Box<Connection>),
+}
+
+impl HttpApp {
+    /// Connects lazily: the app may start after the sidecar. `app_id` goes out with `GET /dapr/subscribe`.
+    pub fn new(config: Config, app_id: &str, spawner: Spawner) -> Result<Self, Error> {
+        let host = if config.host.contains(':') { format!("[{}]", config.host) } else { config.host.clone() };
+        let address = format!("{host}:{}", config.port);
+        let value = |text: &str, what: &str| {
+            HeaderValue::from_str(text).map_err(|_| Error::Invalid(format!("{what} has characters that cannot be in an HTTP header")))
+        };
+        let mut token = (!config.token.is_empty()).then(|| value(&config.token, "APP_API_TOKEN")).transpose()?;
+        if let Some(token) = token.as_mut() {
+            token.set_sensitive(true);
+        }
+        Ok(Self {
+            authority: value(&address, "the app's address")?,
+            token,
+            permits: config.max_concurrency.map(|most| Arc::new(Semaphore::new(most))),
+            health_path: format!("/{}", config.health_path.trim_start_matches('/')),
+            health_timeout: config.health_timeout,
+            app_id: value(app_id, "the app id")?,
+            transport: if config.h2c {
+                Transport::Http2(Box::new(Connection::new(address, "the app".to_owned(), spawner)))
+            } else {
+                Transport::Http1(http1::Pool::new(address))
+            },
+        })
+    }
+
+    async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, Error> {
+        let permit = self.permit().await;
+        if let Some(token) = &self.token {
+            request.headers_mut().insert(HeaderName::from_static("dapr-api-token"), token.clone());
+        }
+        let response = match &self.transport {
+            Transport::Http1(pool) => {
+                request.headers_mut().insert(HOST, self.authority.clone());
+                pool.send(request).await?
+            }
+            Transport::Http2(connection) => connection.send(request).await?.map(Body::from),
+        };
+        Ok(match permit {
+            None => response,
+            Some(permit) => response.map(|body| held(body, permit)),
+        })
+    }
+
+    /// A slot under `--app-max-concurrency`, held until the answer's body was read.
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        match &self.permits {
+            None => None,
+            Some(permits) => permits.clone().acquire_owned().await.ok(),
+        }
+    }
+
+    async fn exchange(&self, method: Method, path: &str, headers: HeaderMap, body: Body) -> Result<Response<Body>, Error> {
+        let uri: Uri = path.parse().map_err(|_| Error::Invalid(format!("{path:?} is not a valid URL path")))?;
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        self.send(request).await
+    }
+}
+
+/// Keeps the concurrency slot until the body ends or is dropped.
+fn held(body: Body, permit: OwnedSemaphorePermit) -> Body {
+    match body {
+        Body::Empty | Body::Full(_) => body,
+        other => Body::stream(Held { body: other, _permit: permit }),
+    }
+}
+
+struct Held {
+    body: Body,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl http_body::Body for Held {
+    type Data = bytes::Bytes;
+    type Error = crate::body::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+        std::pin::Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
+
+#[async_trait::async_trait]
+impl AppChannel for HttpApp {
+    async fn subscriptions(&self) -> Result<Vec<Subscription>, Error> {
+        let mut headers = HeaderMap::new();
+        headers.insert(HeaderName::from_static("dapr-app-id"), self.app_id.clone());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let response = self.exchange(Method::GET, "/dapr/subscribe", headers, Body::Empty).await?;
+        let status = response.status();
+        let body = response.into_body().collect(ANSWER_LIMIT).await.map_err(|error| Error::Malformed(error.to_string()))?;
+        match status.as_u16() {
+            200..=299 if body.is_empty() => Ok(Vec::new()),
+            200..=299 => Declared::parse(&body),
+            404 => Ok(Vec::new()),
+            other => Err(Error::Unavailable(format!("app answered GET /dapr/subscribe with status {other}"))),
+        }
+    }
+
+    async fn invoke(&self, call: Call) -> Result<Reply, Error> {
+        if call.verb == Method::CONNECT {
+            return Err(Error::Invalid("invalid HTTP verb".to_owned()));
+        }
+        let mut path = String::with_capacity(call.method.len() + call.query.len() + 2);
+        path.push('/');
+        escape_path(&mut path, call.method.trim_start_matches('/'));
+        if !call.query.is_empty() {
+            path.push('?');
+            path.push_str(&call.query);
+        }
+        let length = call.headers.get(CONTENT_LENGTH).cloned();
+        let mut headers = call.headers;
+        headers.remove(CONTENT_LENGTH);
+        if let (Some(length), true) = (length, matches!(call.body, Body::Stream(_) | Body::Incoming(_))) {
+            // The length the caller announced goes on, so that the app sees no chunked body where there was none.
+            headers.insert(CONTENT_LENGTH, length);
+        }
+        let response = self.exchange(call.verb, &path, headers, call.body).await?;
+        let (head, body) = response.into_parts();
+        let mut headers = head.headers;
+        wire::strip_hop_by_hop(&mut headers);
+        headers.remove(CONTENT_LENGTH);
+        Ok(Reply {
+            status: Status::Http(head.status.as_u16()),
+            headers,
+            trailers: HeaderMap::new(),
+            body,
+            type_url: String::new(),
+        })
+    }
+
+    async fn deliver(&self, event: TopicEvent) -> Result<Outcome, Error> {
+        let mut headers = HeaderMap::with_capacity(event.metadata.len() + 4);
+        for (name, value) in event.metadata.iter() {
+            // Names or values that cannot be HTTP fields are left out, as they could not be sent at all.
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
+                && name != CONTENT_LENGTH
+                && !wire::is_hop_by_hop(&name)
+            {
+                headers.insert(name, value);
+            }
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(event.content_type));
+        if let Some(trace) = &event.trace {
+            super::insert_trace(&mut headers, trace);
+        }
+        let path = format!("/{}", event.path.trim_start_matches('/'));
+        let response = self.exchange(Method::POST, &path, headers, Body::Full(event.envelope)).await?;
+        let status = response.status().as_u16();
+        let body = response.into_body().collect(ANSWER_LIMIT).await.map_err(|error| Error::Unavailable(error.to_string()))?;
+        outcome(status, &body)
+    }
+
+    async fn proxy(&self, _request: Request<Body>) -> Result<Response<Body>, Error> {
+        Err(Error::Invalid("the app speaks HTTP: a gRPC call cannot be passed on to it; start the sidecar with --app-protocol grpc".to_owned()))
+    }
+
+    async fn healthy(&self) -> Result<(), Error> {
+        let probe = self.exchange(Method::GET, &self.health_path, HeaderMap::new(), Body::Empty);
+        let response = tokio::time::timeout(self.health_timeout, probe).await.map_err(|_| Error::Timeout(self.health_timeout))??;
+        match response.status().as_u16() {
+            200..=299 => Ok(()),
+            other => Err(Error::Unavailable(format!("Health check failed with status code: {other}"))),
+        }
+    }
+}
+
+/// What an HTTP app's answer to an event means.
+/// COMPAT(pkg/runtime/subscription/postman/http/http.go).
+fn outcome(status: u16, body: &[u8]) -> Result<Outcome, Error> {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        #[serde(default, borrow)]
+        status: std::borrow::Cow<'a, str>,
+    }
+    match status {
+        200..=299 => match serde_json::from_slice::<Answer<'_>>(body) {
+            // An answer that is no JSON object is a success: the status code already said so.
+            Err(_) => Ok(Outcome::Success),
+            Ok(answer) => match &*answer.status {
+                "" | "SUCCESS" => Ok(Outcome::Success),
+                "RETRY" => Ok(Outcome::Retry),
+                "DROP" => Ok(Outcome::Drop),
+                other => Err(Error::Malformed(format!("unknown status returned from app while processing pub/sub event: {other}"))),
+            },
+        },
+        404 => Ok(Outcome::Drop),
+        other => Err(Error::Status {
+            code: crate::app::grpc_code_of_http(other),
+            message: format!("retriable error returned from app while processing pub/sub event: {}. status code returned: {other}", String::from_utf8_lossy(body)),
+            details: Vec::new(),
+        }),
+    }
+}
+
+/// Percent-encodes what cannot stand in a path; `/` and the sub-delimiters stay. Source: RFC 3986 section 3.3.
+fn escape_path(out: &mut String, path: &str) {
+    for byte in path.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b'!' | b'$' | b'&' | b'\'' | b'('
+            | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@' => out.push(char::from(byte)),
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+}
+
+/// `GET /dapr/subscribe`: both forms of routes (`route` text, `routes` object) in one list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Declared {
+    #[serde(rename = "pubsubname", alias = "pubsubName")]
+    pubsub: String,
+    topic: String,
+    #[serde(alias = "deadLetterTopic")]
+    dead_letter_topic: String,
+    metadata: std::collections::BTreeMap<String, String>,
+    route: String,
+    routes: Routes,
+    bulk_subscribe: DeclaredBulk,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Routes {
+    rules: Vec<DeclaredRule>,
+    default: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct DeclaredRule {
+    #[serde(rename = "match")]
+    expression: String,
+    path: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct DeclaredBulk {
+    enabled: bool,
+    max_messages_count: i32,
+    max_await_duration_ms: i32,
+}
+
+impl Declared {
+    fn parse(body: &[u8]) -> Result<Vec<Subscription>, Error> {
+        let declared: Option<Vec<Self>> = serde_json::from_slice(body)
+            .map_err(|error| Error::Malformed(format!("the app's answer to GET /dapr/subscribe is not a list of subscriptions: {error}")))?;
+        Ok(declared.unwrap_or_default().into_iter().map(Self::into_subscription).collect())
+    }
+
+    fn into_subscription(self) -> Subscription {
+        let mut rules: Vec<Rule> =
+            self.routes.rules.into_iter().map(|rule| Rule { expression: rule.expression, path: rule.path }).collect();
+        let default = if self.routes.default.is_empty() { self.route } else { self.routes.default };
+        if !default.is_empty() {
+            rules.push(Rule { expression: String::new(), path: default });
+        }
+        Subscription {
+            pubsub: self.pubsub,
+            topic: self.topic,
+            metadata: self.metadata.into_iter().collect::<Metadata>(),
+            rules,
+            dead_letter_topic: self.dead_letter_topic,
+            bulk: Bulk {
+                enabled: self.bulk_subscribe.enabled,
+                max_messages: self.bulk_subscribe.max_messages_count,
+                max_await_ms: self.bulk_subscribe.max_await_duration_ms,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,609 @@
+//! The internal sidecar-to-sidecar protocol as bytes: gRPC framing, and the mapping between
+//! [`Call`]/[`Reply`] and the `internals.v1` messages. Used by the caller ([`peer`](crate::peer)) and by the
+//! internal server alike, so the two can not drift apart.
+//!
+//! A body that is at hand travels whole in the first message; a stream travels in one message per piece,
+//! numbered from 0. Source: gRPC over HTTP/2 (PROTOCOL-HTTP2.md);
+//! COMPAT(pkg/messaging/direct_messaging.go, pkg/messaging/v1/util.go).
+
+use crate::body::{self, Body};
+use crate::call::{Call, Reply, Status};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Method};
+use http_body::{Body as HttpBody, Frame};
+use outrigger_proto::any::Any;
+use outrigger_proto::dapr::common::v1 as common;
+use outrigger_proto::dapr::internals::v1 as internals;
+use prost::Message;
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+pub const CALL_LOCAL: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallLocal";
+pub const CALL_LOCAL_STREAM: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallLocalStream";
+
+/// Set by the calling sidecar; never taken from a user's request.
+pub const CALLER_APP_ID: &str = "dapr-caller-app-id";
+pub const CALLER_NAMESPACE: &str = "dapr-caller-namespace";
+pub const CALLEE_APP_ID: &str = "dapr-callee-app-id";
+pub const DESTINATION_APP_ID: &str = "destination-app-id";
+
+/// Length of a gRPC message header: one byte of flags, four bytes of length.
+const PREFIX: usize = 5;
+
+type Fields = HashMap<String, internals::ListStringValue>;
+
+/// What broke the protocol.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("grpc: received message larger than max ({got} vs. {limit})")]
+    TooLarge { got: usize, limit: usize },
+    #[error("compressed message received, but no compression was offered")]
+    Compressed,
+    #[error("message is cut off: {0} bytes left")]
+    Truncated(usize),
+    #[error("message cannot be decoded: {0}")]
+    Decode(#[from] prost::DecodeError),
+    #[error("invalid sequence number received: {got} (expected: {expected})")]
+    Sequence { got: u64, expected: u64 },
+    #[error("{0}")]
+    Protocol(&'static str),
+    #[error("{0}")]
+    Body(#[from] body::Error),
+}
+
+/// Encodes one message with its gRPC prefix.
+pub fn frame(message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut out = BytesMut::with_capacity(PREFIX + length);
+    out.put_u8(0);
+    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    message.encode(&mut out).expect("BytesMut grows as needed");
+    out.freeze()
+}
+
+/// Cuts gRPC messages out of an HTTP/2 body. A message that arrives in one piece is not copied.
+pub struct Frames<B> {
+    body: B,
+    held: BytesMut,
+    piece: Bytes,
+    limit: usize,
+    trailers: Option<HeaderMap>,
+    ended: bool,
+}
+
+impl<B> Frames<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<body::Error>,
+{
+    /// `limit` is the largest message, in bytes.
+    pub fn new(body: B, limit: usize) -> Self {
+        Self { body, held: BytesMut::new(), piece: Bytes::new(), limit, trailers: None, ended: false }
+    }
+
+    /// Trailers, once the body has ended.
+    pub fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_ref()
+    }
+
+    /// The next message without its prefix; `None` at the end.
+    pub fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
+        loop {
+            if let Some(message) = self.cut()? {
+                return Poll::Ready(Ok(Some(message)));
+            }
+            if self.ended {
+                let left = self.held.len() + self.piece.len();
+                return Poll::Ready(if left == 0 { Ok(None) } else { Err(Error::Truncated(left)) });
+            }
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                None => self.ended = true,
+                Some(Err(error)) => return Poll::Ready(Err(Error::Body(error.into()))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if self.held.is_empty() && self.piece.is_empty() => self.piece = data,
+                    Ok(data) => {
+                        self.held.extend_from_slice(&self.piece);
+                        self.piece.clear();
+                        self.held.extend_from_slice(&data);
+                    }
+                    Err(frame) => {
+                        self.trailers = frame.into_trailers().ok();
+                        self.ended = true;
+                    }
+                },
+            }
+        }
+    }
+
+    pub async fn message(&mut self) -> Result<Option<Bytes>, Error> {
+        std::future::poll_fn(|cx| self.poll_message(cx)).await
+    }
+
+    fn cut(&mut self) -> Result<Option<Bytes>, Error> {
+        let whole = if self.held.is_empty() { &self.piece[..] } else { &self.held[..] };
+        let Some((&[flags, a, b, c, d], rest)) = whole.split_first_chunk::<PREFIX>() else { return Ok(None) };
+        let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+        if length > self.limit {
+            return Err(Error::TooLarge { got: length, limit: self.limit });
+        }
+        if flags != 0 {
+            return Err(Error::Compressed);
+        }
+        if rest.len() < length {
+            return Ok(None);
+        }
+        Ok(Some(if self.held.is_empty() {
+            self.piece.advance(PREFIX);
+            self.piece.split_to(length)
+        } else {
+            self.held.advance(PREFIX);
+            self.held.split_to(length).freeze()
+        }))
+    }
+}
+
+/// Which half of the protocol a payload stream belongs to; they differ only in the message around it.
+pub trait Chunk: Message + Default {
+    /// Takes the payload; an error if the message repeats what belongs into the leading one.
+    fn payload(self) -> Result<Option<common::StreamPayload>, Error>;
+    fn of(payload: common::StreamPayload) -> Self;
+}
+
+impl Chunk for internals::InternalInvokeRequestStream {
+    fn payload(self) -> Result<Option<common::StreamPayload>, Error> {
+        match self.request {
+            Some(head) if !head.metadata.is_empty() || head.message.is_some() => {
+                Err(Error::Protocol("request metadata found in non-leading chunk"))
+            }
+            _ => Ok(self.payload),
+        }
+    }
+
+    fn of(payload: common::StreamPayload) -> Self {
+        Self { request: None, payload: Some(payload) }
+    }
+}
+
+impl Chunk for internals::InternalInvokeResponseStream {
+    fn payload(self) -> Result<Option<common::StreamPayload>, Error> {
+        match self.response {
+            Some(head) if head.status.is_some() || !head.headers.is_empty() || head.message.is_some() => {
+                Err(Error::Protocol("response metadata found in non-leading chunk"))
+            }
+            _ => Ok(self.payload),
+        }
+    }
+
+    fn of(payload: common::StreamPayload) -> Self {
+        Self { response: None, payload: Some(payload) }
+    }
+}
+
+/// A payload stream as a body: what is left after the leading message.
+pub struct Payloads<B, C> {
+    first: Option<Bytes>,
+    expected: u64,
+    frames: Frames<B>,
+    kind: std::marker::PhantomData<fn() -> C>,
+}
+
+impl<B, C> Payloads<B, C>
+where
+    B: HttpBody<Data = Bytes> + Unpin + Send + 'static,
+    B::Error: Into<body::Error>,
+    C: Chunk + 'static,
+{
+    /// The body that begins with the leading message's payload. When the end has already arrived, the result
+    /// is plain bytes. `check` judges the trailers at the end (the caller's side looks at `grpc-status`).
+    pub async fn body(first: Option<common::StreamPayload>, frames: Frames<B>, check: fn(Option<&HeaderMap>) -> Result<(), body::Error>) -> Result<Body, Error> {
+        let mut this = Self { first: None, expected: 0, frames, kind: std::marker::PhantomData };
+        if let Some(payload) = first {
+            this.first = this.accept(payload)?;
+        }
+        // One look without waiting: a short message and its end usually arrive together.
+        let next = std::future::poll_fn(|cx| {
+            Poll::Ready(match this.frames.poll_message(cx) {
+                Poll::Ready(next) => Some(next),
+                Poll::Pending => None,
+            })
+        })
+        .await;
+        match next {
+            Some(Ok(None)) => {
+                check(this.frames.trailers())?;
+                Ok(this.first.map_or(Body::Empty, Body::from))
+            }
+            Some(Ok(Some(message))) => {
+                let second = match C::decode(message)?.payload()? {
+                    Some(payload) => this.accept(payload)?,
+                    None => None,
+                };
+                Ok(Body::stream(Checked { second, inner: this, check }))
+            }
+            Some(Err(error)) => Err(error),
+            None => Ok(Body::stream(Checked { second: None, inner: this, check })),
+        }
+    }
+
+    fn accept(&mut self, payload: common::StreamPayload) -> Result<Option<Bytes>, Error> {
+        if payload.seq != self.expected {
+            return Err(Error::Sequence { got: payload.seq, expected: self.expected });
+        }
+        self.expected += 1;
+        Ok((!payload.data.is_empty()).then_some(payload.data))
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        loop {
+            let message = match ready!(self.frames.poll_message(cx)) {
+                Ok(Some(message)) => message,
+                Ok(None) => return Poll::Ready(None),
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            };
+            let piece = C::decode(message)
+                .map_err(Error::from)
+                .and_then(C::payload)
+                .and_then(|payload| payload.map_or(Ok(None), |payload| self.accept(payload)));
+            match piece {
+                Ok(Some(data)) => return Poll::Ready(Some(Ok(data))),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+    }
+}
+
+struct Checked<B, C> {
+    second: Option<Bytes>,
+    inner: Payloads<B, C>,
+    check: fn(Option<&HeaderMap>) -> Result<(), body::Error>,
+}
+
+impl<B, C> HttpBody for Checked<B, C>
+where
+    B: HttpBody<Data = Bytes> + Unpin + Send + 'static,
+    B::Error: Into<body::Error>,
+    C: Chunk + 'static,
+{
+    type Data = Bytes;
+    type Error = body::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
+        let this = self.get_mut();
+        if let Some(data) = this.inner.first.take().or_else(|| this.second.take()) {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        Poll::Ready(match ready!(this.inner.poll_piece(cx)) {
+            Some(Ok(data)) => Some(Ok(Frame::data(data))),
+            Some(Err(error)) => Some(Err(error.into())),
+            None => (this.check)(this.inner.frames.trailers()).err().map(Err),
+        })
+    }
+}
+
+/// A body as the rest of a payload stream, ended by `trailers` when there are any.
+pub struct Pieces<C> {
+    body: Body,
+    sequence: u64,
+    /// The leading message, already framed.
+    head: Option<Bytes>,
+    trailers: Option<HeaderMap>,
+    /// Turns a failure in the middle into trailers (server) or into a reset (client).
+    failed: fn(body::Error) -> Result<HeaderMap, body::Error>,
+    kind: std::marker::PhantomData<fn() -> C>,
+}
+
+impl<C: Chunk + 'static> Pieces<C> {
+    /// `head` is the leading message; `sequence` the number of the next payload.
+    pub fn new(
+        head: Bytes,
+        body: Body,
+        sequence: u64,
+        trailers: Option<HeaderMap>,
+        failed: fn(body::Error) -> Result<HeaderMap, body::Error>,
+    ) -> Self {
+        Self { body, sequence, head: Some(head), trailers, failed, kind: std::marker::PhantomData }
+    }
+}
+
+impl<C: Chunk + 'static> HttpBody for Pieces<C> {
+    type Data = Bytes;
+    type Error = body::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
+        let this = self.get_mut();
+        if let Some(head) = this.head.take() {
+            return Poll::Ready(Some(Ok(Frame::data(head))));
+        }
+        loop {
+            return Poll::Ready(match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if data.is_empty() => continue,
+                    Ok(data) => {
+                        let payload = common::StreamPayload { data, seq: this.sequence };
+                        this.sequence += 1;
+                        Some(Ok(Frame::data(crate::wire::frame(&C::of(payload)))))
+                    }
+                    Err(_trailers) => continue,
+                },
+                Some(Err(error)) => {
+                    this.body = Body::Empty;
+                    this.trailers = None;
+                    Some((this.failed)(error).map(Frame::trailers))
+                }
+                None => this.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
+            });
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.head.is_none() && self.trailers.is_none() && self.body.is_end_stream()
+    }
+}
+
+/// The leading message of a call. Header names go out in Go's canonical form, which reference sidecars take
+/// as the mark of an HTTP caller.
+pub fn request_head(call: &mut Call) -> internals::InternalInvokeRequest {
+    let content_type = call.content_type().to_owned();
+    let verb = verb_number(&call.verb);
+    let grpc = content_type.starts_with("application/grpc");
+    internals::InternalInvokeRequest {
+        ver: internals::ApiVersion::V1 as i32,
+        metadata: fields(&call.headers, !grpc),
+        message: Some(common::InvokeRequest {
+            method: std::mem::take(&mut call.method),
+            data: (!call.type_url.is_empty())
+                .then(|| Any { type_url: std::mem::take(&mut call.type_url), value: Bytes::new() }),
+            content_type,
+            http_extension: Some(common::HttpExtension { verb, querystring: std::mem::take(&mut call.query) }),
+        }),
+        actor: None,
+    }
+}
+
+/// A call out of its leading message; the body is given separately.
+pub fn call(head: internals::InternalInvokeRequest, body: Body) -> Result<Call, Error> {
+    let Some(message) = head.message else {
+        return Err(Error::Protocol("request does not contain the required fields in the leading chunk"));
+    };
+    let extension = message.http_extension.unwrap_or_default();
+    let mut headers = headers(head.metadata);
+    let data = message.data.unwrap_or_default();
+    set_content_type(&mut headers, &message.content_type, &data.type_url);
+    Ok(Call {
+        verb: verb_of(extension.verb).ok_or(Error::Protocol("invalid HTTP verb"))?,
+        method: message.method,
+        query: extension.querystring,
+        event_stream: headers.get(http::header::ACCEPT).is_some_and(|accept| accept == "text/event-stream"),
+        headers,
+        body: if data.value.is_empty() { body } else { Body::Full(data.value) },
+        type_url: data.type_url,
+    })
+}
+
+/// The leading message of a reply, without its body.
+pub fn reply_head(reply: &Reply) -> internals::InternalInvokeResponse {
+    let (status, http) = match &reply.status {
+        Status::Http(code) => {
+            (internals::Status { code: i32::from(*code), message: String::new(), details: Vec::new() }, true)
+        }
+        Status::Grpc { code, message, details } => (
+            internals::Status {
+                code: *code,
+                message: message.clone(),
+                details: details.iter().filter_map(|any| Any::decode(any.clone()).ok()).collect(),
+            },
+            false,
+        ),
+    };
+    internals::InternalInvokeResponse {
+        status: Some(status),
+        headers: fields(&reply.headers, http),
+        trailers: fields(&reply.trailers, false),
+        message: Some(common::InvokeResponse {
+            data: (!reply.type_url.is_empty())
+                .then(|| Any { type_url: reply.type_url.clone(), value: Bytes::new() }),
+            content_type: reply.content_type().to_owned(),
+        }),
+    }
+}
+
+/// A reply out of its leading message. HTTP and gRPC answers share the field: HTTP codes begin at 100.
+/// COMPAT(pkg/messaging/v1/invoke_method_response.go): `IsHTTPResponse` is "code >= 100".
+pub fn reply(head: internals::InternalInvokeResponse, body: Body) -> Result<Reply, Error> {
+    let Some(status) = head.status else {
+        return Err(Error::Protocol("response does not contain the required fields in the leading chunk"));
+    };
+    let mut headers = headers(head.headers);
+    let message = head.message.unwrap_or_default();
+    let data = message.data.unwrap_or_default();
+    set_content_type(&mut headers, &message.content_type, &data.type_url);
+    Ok(Reply {
+        status: match u16::try_from(status.code) {
+            Ok(code @ 100..) => Status::Http(code),
+            _ => Status::Grpc {
+                code: status.code,
+                message: status.message,
+                details: status.details.iter().map(|any| any.encode_to_vec().into()).collect(),
+            },
+        },
+        headers,
+        trailers: self::headers(head.trailers),
+        body: if data.value.is_empty() { body } else { Body::Full(data.value) },
+        type_url: data.type_url,
+    })
+}
+
+pub(crate) fn set_content_type(headers: &mut HeaderMap, content_type: &str, type_url: &str) {
+    let text = if type_url.is_empty() { content_type } else { "application/x-protobuf" };
+    headers.remove(CONTENT_LENGTH);
+    if let Ok(value) = HeaderValue::from_str(text)
+        && !text.is_empty()
+    {
+        headers.insert(CONTENT_TYPE, value);
+    }
+}
+
+/// Hop-by-hop fields, which a proxy must not pass on. Source: RFC 9110 section 7.6.1.
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+            | "te"
+            | "trailer"
+            | "proxy-authorization"
+            | "proxy-authenticate"
+    )
+}
+
+/// Removes hop-by-hop fields and those that `Connection` nominates.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if let Some(nominated) = headers.remove(http::header::CONNECTION)
+        && let Ok(nominated) = nominated.to_str()
+    {
+        for name in nominated.split(',') {
+            headers.remove(name.trim());
+        }
+    }
+    for name in [
+        "keep-alive",
+        "proxy-connection",
+        "transfer-encoding",
+        "upgrade",
+        "http2-settings",
+        "te",
+        "trailer",
+        "proxy-authorization",
+        "proxy-authenticate",
+    ] {
+        headers.remove(name);
+    }
+}
+
+fn fields(headers: &HeaderMap, canonical: bool) -> Fields {
+    let mut fields = Fields::with_capacity(headers.keys_len() + 6);
+    for name in headers.keys() {
+        let values = headers.get_all(name).iter().map(text).collect();
+        let name = if canonical { canonical_name(name.as_str()) } else { name.as_str().to_owned() };
+        fields.insert(name, internals::ListStringValue { values });
+    }
+    fields
+}
+
+/// A field value as text. Bytes that are not UTF-8 can not travel in a protobuf string: they are replaced.
+fn text(value: &HeaderValue) -> String {
+    value.to_str().map_or_else(|_| String::from_utf8_lossy(value.as_bytes()).into_owned(), str::to_owned)
+}
+
+fn headers(fields: Fields) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(fields.len());
+    for (name, list) in fields {
+        let Ok(name) = HeaderName::try_from(name) else { continue };
+        for value in list.values {
+            // What cannot be an HTTP field value (a line break) could split the message: it is left out.
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.append(name.clone(), value);
+            }
+        }
+    }
+    headers
+}
+
+/// `content-type` → `Content-Type`, as Go's net/http writes header names.
+fn canonical_name(name: &str) -> String {
+    let mut start = true;
+    name.chars()
+        .map(|letter| {
+            let shown = if start { letter.to_ascii_uppercase() } else { letter };
+            start = letter == '-';
+            shown
+        })
+        .collect()
+}
+
+/// Number of a verb in `HTTPExtension.Verb`; unknown ones count as POST, as in the reference.
+pub(crate) fn verb_number(verb: &Method) -> i32 {
+    match verb.as_str() {
+        "GET" => 1,
+        "HEAD" => 2,
+        "PUT" => 4,
+        "DELETE" => 5,
+        "CONNECT" => 6,
+        "OPTIONS" => 7,
+        "TRACE" => 8,
+        "PATCH" => 9,
+        _ => 3,
+    }
+}
+
+/// `None` for the verbs that cannot be invoked (none, CONNECT).
+pub fn verb_of(number: i32) -> Option<Method> {
+    Some(match number {
+        1 => Method::GET,
+        2 => Method::HEAD,
+        3 => Method::POST,
+        4 => Method::PUT,
+        5 => Method::DELETE,
+        7 => Method::OPTIONS,
+        8 => Method::TRACE,
+        9 => Method::PATCH,
+        _ => return None,
+    })
+}
+
+/// Reads `grpc-status` and `grpc-message` of an answer; `None` while there is no status.
+pub fn grpc_status(headers: &HeaderMap) -> Option<(i32, String)> {
+    let code = headers.get("grpc-status")?.to_str().ok()?.parse().ok()?;
+    let message = headers.get("grpc-message").map(HeaderValue::as_bytes).unwrap_or_default();
+    Some((code, percent_decode(message)))
+}
+
+fn percent_decode(text: &[u8]) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let decoded = (byte == b'%')
+            .then(|| tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok()).and_then(|hex| u8::from_str_radix(hex, 16).ok()))
+            .flatten();
+        match decoded {
+            Some(decoded) => {
+                out.push(decoded);
+                rest = &tail[2..];
+            }
+            None => {
+                out.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Trailers (or a trailers-only head) with a gRPC status; the message is percent-encoded as gRPC asks.
+pub fn grpc_trailers(code: i32, message: &str) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(2);
+    trailers.insert("grpc-status", HeaderValue::from(code));
+    if !message.is_empty() {
+        let mut encoded = String::with_capacity(message.len());
+        for byte in message.bytes() {
+            match byte {
+                b' '..=b'~' if byte != b'%' => encoded.push(char::from(byte)),
+                _ => encoded.push_str(&format!("%{byte:02X}")),
+            }
+        }
+        if let Ok(value) = HeaderValue::try_from(encoded) {
+            trailers.insert("grpc-message", value);
+        }
+    }
+    trailers
+}
+
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,16 @@ pub struct Watch {
 pub fn channel() -> (Trigger, Watch) {
     let (sender, receiver) = watch::channel(false);
     let flag = Arc::new(AtomicBool::new(false));
-    (Trigger { fired: sender, flag: Arc::clone(&flag) }, Watch { fired: receiver, flag })
+    (
+        Trigger {
+            fired: sender,
+            flag: Arc::clone(&flag),
+        },
+        Watch {
+            fired: receiver,
+            flag,
+        },
+    )
 }
 
 impl Trigger {
@@ -50,7 +59,10 @@ impl Trigger {
 
     /// Another claim, for parties that start later.
     pub fn watch(&self) -> Watch {
-        Watch { fired: self.fired.subscribe(), flag: Arc::clone(&self.flag) }
+        Watch {
+            fired: self.fired.subscribe(),
+            flag: Arc::clone(&self.flag),
+        }
     }
 
     /// Returns when no [`Watch`] is left. Cancel-safe. It does not fire.

@@ -132,7 +132,10 @@ impl Log {
 
     /// The same log under another scope.
     pub fn scope(&self, scope: &str) -> Self {
-        Self { shared: Arc::clone(&self.shared), layout: Arc::new(self.layout.with_scope(scope)) }
+        Self {
+            shared: Arc::clone(&self.shared),
+            layout: Arc::new(self.layout.with_scope(scope)),
+        }
     }
 
     /// Whether lines of this level are written at present.
@@ -170,7 +173,9 @@ impl Log {
     /// `method`, `useragent`, `code`, `duration` and `size`. The message is rendered only if the level is enabled.
     pub fn write(&self, level: Level, fields: &[Field<'_>], message: impl Display) {
         if self.enabled(level) {
-            self.shared.writer.append(self.layout.render(level, fields, &message).as_bytes());
+            self.shared
+                .writer
+                .append(self.layout.render(level, fields, &message).as_bytes());
         }
     }
 
@@ -216,7 +221,9 @@ impl FromStr for Level {
 
 impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Log").field("scope", &self.layout.scope()).finish_non_exhaustive()
+        f.debug_struct("Log")
+            .field("scope", &self.layout.scope())
+            .finish_non_exhaustive()
     }
 }
 

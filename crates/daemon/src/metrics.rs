@@ -13,9 +13,18 @@
 //!
 //! The families themselves, with their label names, are in the modules below, one per subject.
 
+mod component;
 mod family;
+mod grpc;
 mod histogram;
+mod http;
+mod invocation;
+mod paths;
+mod process;
+mod resiliency;
 mod rules;
+mod runtime;
+mod serve;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -25,11 +34,21 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use self::family::{Family, Label};
+pub use self::component::{Component, Ingress, ProcessStatus};
 use self::family::Timed;
+pub use self::family::{Family, Label};
+pub use self::grpc::Grpc;
 pub use self::histogram::{Buckets, Histogram};
-pub use self::rules::{Rule, RuleError, RuleLabel};
+pub use self::http::{Http, HttpConfig};
+pub use self::invocation::{Access, Invocation, Shape};
+pub use self::paths::PathError;
+pub use self::process::process;
+pub use self::resiliency::{Applied, Direction, Policy, Resiliency};
 use self::rules::Rules;
+pub use self::rules::{Rule, RuleError, RuleLabel};
+pub use self::runtime::{Errors, Loading};
+pub use self::serve::serve;
+use self::table::Table;
 
 /// What a registry is made with.
 #[derive(Clone, Debug)]
@@ -147,7 +166,12 @@ impl Registry {
     }
 
     /// Declares a histogram of milliseconds over the bounds in [`Settings::latency`].
-    pub fn latency<const N: usize>(&self, name: &str, help: &str, labels: [Label; N]) -> Family<Histogram, N> {
+    pub fn latency<const N: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        labels: [Label; N],
+    ) -> Family<Histogram, N> {
         self.family(name, help, labels, self.shared.latency.clone())
     }
 
@@ -159,6 +183,11 @@ impl Registry {
             family.expose(&mut out);
         }
         out
+    }
+
+    /// A table of what belongs to label values, with this registry's bound.
+    fn table<V, const N: usize>(&self, labels: [Label; N]) -> Table<V, N> {
+        Table::new(self.shared.series_limit, labels.map(|label| label.open))
     }
 
     fn family<M: Metric, const N: usize>(
@@ -178,13 +207,20 @@ impl Registry {
             limit: self.shared.series_limit,
             spec,
         });
-        let before = self.families().insert(exported, family.exposer());
-        assert!(before.is_none(), "metric \"{name}\" is declared twice");
+        self.add(&exported, family.exposer());
         family
     }
 
+    fn add(&self, name: &str, family: Arc<dyn Expose>) {
+        let before = self.families().insert(name.to_owned(), family);
+        assert!(before.is_none(), "metric \"{name}\" is declared twice");
+    }
+
     fn families(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<dyn Expose>>> {
-        self.shared.families.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .families
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -41,7 +41,12 @@ struct Parts {
 impl Ready {
     /// An empty set, which is ready.
     pub fn new() -> Self {
-        Self { shared: Arc::new(Shared { parts: Mutex::default(), pending: watch::Sender::new(0) }) }
+        Self {
+            shared: Arc::new(Shared {
+                parts: Mutex::default(),
+                pending: watch::Sender::new(0),
+            }),
+        }
     }
 
     /// Adds a part that is not ready, also to a set that was ready before (as when shutting down).
@@ -51,7 +56,10 @@ impl Ready {
         parts.next += 1;
         parts.pending.push((id, name.into()));
         self.shared.pending.send_replace(parts.pending.len());
-        Guard { shared: Arc::clone(&self.shared), id }
+        Guard {
+            shared: Arc::clone(&self.shared),
+            id,
+        }
     }
 
     pub fn is_ready(&self) -> bool {
@@ -60,13 +68,21 @@ impl Ready {
 
     /// Names of the parts that are awaited, in the order they were declared.
     pub fn pending(&self) -> Vec<String> {
-        self.shared.parts().pending.iter().map(|(_, name)| name.to_string()).collect()
+        self.shared
+            .parts()
+            .pending
+            .iter()
+            .map(|(_, name)| name.to_string())
+            .collect()
     }
 
     /// Returns when no part is pending. Cancel-safe.
     pub async fn wait(&self) {
         let mut pending = self.shared.pending.subscribe();
-        pending.wait_for(|pending| *pending == 0).await.expect("the sender lives in `self`, which is borrowed here");
+        pending
+            .wait_for(|pending| *pending == 0)
+            .await
+            .expect("the sender lives in `self`, which is borrowed here");
     }
 }
 

@@ -60,7 +60,9 @@ impl Signals {
                     reloads.send_modify(|count| *count += 1);
                 }
                 Event::Stop(name) if stopping => {
-                    log.fatal(format_args!("Received signal '{name}' during shutdown; exiting immediately"));
+                    log.fatal(format_args!(
+                        "Received signal '{name}' during shutdown; exiting immediately"
+                    ));
                     log.flush();
                     std::process::exit(1);
                 }

@@ -101,7 +101,9 @@ impl Tasks {
 
     /// A handle for code that starts tasks without owning them.
     pub fn spawner(&self) -> Spawner {
-        Spawner { shared: Arc::clone(&self.shared) }
+        Spawner {
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     /// The first task with [`OnExit::Shutdown`] that ended by itself, and why; the process should exit with failure.
@@ -127,7 +129,13 @@ impl Tasks {
         if tokio::time::timeout(patience, all_ended).await.is_ok() {
             return Ok(());
         }
-        let mut names: Vec<String> = self.shared.names().by_id.values().map(|name| name.to_string()).collect();
+        let mut names: Vec<String> = self
+            .shared
+            .names()
+            .by_id
+            .values()
+            .map(|name| name.to_string())
+            .collect();
         let mut running = self.shared.running();
         running.set.abort_all();
         let nameless = running.set.len().saturating_sub(names.len());
@@ -166,7 +174,12 @@ impl Spawner {
     }
 
     /// The same as [`Tasks::spawn`]. The handle aborts this one task, for tasks that come and go at run time.
-    pub fn named<F>(&self, name: impl Into<Cow<'static, str>>, on_exit: OnExit, future: F) -> Option<AbortHandle>
+    pub fn named<F>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        on_exit: OnExit,
+        future: F,
+    ) -> Option<AbortHandle>
     where
         F: Future<Output: Outcome> + Send + 'static,
     {
@@ -194,7 +207,10 @@ impl Shared {
         let mut running = self.running();
         if running.closed {
             drop(running);
-            self.log.debug(format_args!("task \"{}\" not started: shutting down", name.unwrap_or("unnamed")));
+            self.log.debug(format_args!(
+                "task \"{}\" not started: shutting down",
+                name.unwrap_or("unnamed")
+            ));
             return None;
         }
         // Ended tasks leave the set here; each spawn clears at least as many as it adds.
@@ -207,13 +223,17 @@ impl Shared {
         let id = names.next;
         names.next += 1;
         names.by_id.insert(id, name);
-        Registration { shared: Arc::clone(self), id }
+        Registration {
+            shared: Arc::clone(self),
+            id,
+        }
     }
 
     fn report(&self, name: &str, on_exit: OnExit, end: End) {
         let reason = match end {
             End::Panicked(message) => {
-                self.log.error(format_args!("task \"{name}\" panicked: {message}"));
+                self.log
+                    .error(format_args!("task \"{name}\" panicked: {message}"));
                 format!("panicked: {message}")
             }
             End::Failed(error) => {
@@ -224,7 +244,9 @@ impl Shared {
             End::Done => return,
         };
         if on_exit == OnExit::Shutdown && !self.shutdown.fired() {
-            self.log.error(format_args!("task \"{name}\" is needed and has ended: shutting down"));
+            self.log.error(format_args!(
+                "task \"{name}\" is needed and has ended: shutting down"
+            ));
             // Only the first counts; those that follow ended because of it.
             self.casualty.get_or_init(|| format!("task \"{name}\" {reason}"));
             self.shutdown.fire();

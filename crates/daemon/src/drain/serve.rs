@@ -100,12 +100,18 @@ pub async fn serve<A, M, S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let slots = Arc::new(Semaphore::new(permits(options.max_connections)));
-    let shared = Arc::new(connection::Shared { options, log: log.clone() });
+    let shared = Arc::new(connection::Shared {
+        options,
+        log: log.clone(),
+    });
     let mut draining = std::pin::pin!(watch.draining());
     let mut pause = Pause::default();
     loop {
         let accepted = async {
-            let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
+            let slot = Arc::clone(&slots)
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
             (slot, listener.accept().await)
         };
         let (slot, accepted) = tokio::select! {
@@ -156,5 +162,7 @@ impl Pause {
 }
 
 fn permits(connections: u32) -> usize {
-    usize::try_from(connections).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS)
+    usize::try_from(connections)
+        .unwrap_or(usize::MAX)
+        .clamp(1, Semaphore::MAX_PERMITS)
 }

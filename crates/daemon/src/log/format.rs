@@ -31,7 +31,13 @@ struct Fixed {
 const SCOPE: &str = "scope";
 
 impl Layout {
-    pub(super) fn new(format: Format, app_id: Option<&str>, instance: &str, version: &str, scope: &str) -> Self {
+    pub(super) fn new(
+        format: Format,
+        app_id: Option<&str>,
+        instance: &str,
+        version: &str,
+        scope: &str,
+    ) -> Self {
         let mut fixed = Vec::with_capacity(5);
         if let Some(app_id) = app_id {
             fixed.push(Fixed::new(format, "app_id", app_id));
@@ -52,11 +58,18 @@ impl Layout {
             }
         }
         let tail = tail(&fixed);
-        Self { format: self.format, fixed, tail }
+        Self {
+            format: self.format,
+            fixed,
+            tail,
+        }
     }
 
     pub(super) fn scope(&self) -> &str {
-        self.fixed.iter().find(|field| field.key == SCOPE).map_or("", |field| &field.value)
+        self.fixed
+            .iter()
+            .find(|field| field.key == SCOPE)
+            .map_or("", |field| &field.value)
     }
 
     /// The whole line, newline included.
@@ -174,7 +187,10 @@ impl Layout {
             Level::Fatal => (31, "FATAL"),
         };
         let clock = time.strftime("%H:%M:%S%.3f");
-        push(line, format_args!("\x1b[90m{clock}\x1b[0m \x1b[{colour}m{word}\x1b[0m "));
+        push(
+            line,
+            format_args!("\x1b[90m{clock}\x1b[0m \x1b[{colour}m{word}\x1b[0m "),
+        );
         push(&mut Printable(line), message);
         push(line, format_args!("  \x1b[90m{}", self.scope()));
         for (key, value) in fields {
@@ -199,7 +215,11 @@ impl Fixed {
             push(&mut rendered, format_args!("{key}="));
             push_text_value(&mut rendered, value);
         }
-        Self { key, value: value.to_owned(), rendered }
+        Self {
+            key,
+            value: value.to_owned(),
+            rendered,
+        }
     }
 }
 
@@ -247,7 +267,11 @@ fn merge<'a, const N: usize>(
             .map(|field| (field.key, Piece::Fixed(field))),
     );
     all.extend(extra.iter().map(|field| {
-        let prefix = if matches!(field.0, "time" | "level" | "msg") { "fields." } else { "" };
+        let prefix = if matches!(field.0, "time" | "level" | "msg") {
+            "fields."
+        } else {
+            ""
+        };
         (field.0, Piece::Extra(prefix, *field))
     }));
     all.sort_by_key(|(key, _)| *key);

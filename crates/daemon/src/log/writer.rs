@@ -38,11 +38,19 @@ struct State {
 
 impl Writer {
     pub(super) fn start(output: Box<dyn io::Write + Send>) -> io::Result<Self> {
-        let queue =
-            Arc::new(Queue { state: Mutex::default(), pending: Condvar::new(), progress: Condvar::new() });
+        let queue = Arc::new(Queue {
+            state: Mutex::default(),
+            pending: Condvar::new(),
+            progress: Condvar::new(),
+        });
         let ours = Arc::clone(&queue);
-        let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || ours.run(output))?;
-        Ok(Self { queue, thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || ours.run(output))?;
+        Ok(Self {
+            queue,
+            thread: Some(thread),
+        })
     }
 
     pub(super) fn append(&self, line: &[u8]) {

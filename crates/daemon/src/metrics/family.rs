@@ -65,7 +65,11 @@ impl<const N: usize> Timed<N> {
     pub(super) fn new(count: Family<Counter, N>, latency: Family<Histogram, N>) -> Self {
         let declaration = &count.shared.declaration;
         let pairs = Table::new(declaration.limit, declaration.labels.map(|label| label.open));
-        Self { count, latency, pairs }
+        Self {
+            count,
+            latency,
+            pairs,
+        }
     }
 
     /// Counts one event and how long it took.
@@ -95,7 +99,9 @@ impl<const N: usize> Timed<N> {
 impl<M: Metric, const N: usize> Family<M, N> {
     pub(super) fn new(declaration: Declaration<M, N>) -> Self {
         let series = Table::new(declaration.limit, declaration.labels.map(|label| label.open));
-        Self { shared: Arc::new(Shared { declaration, series }) }
+        Self {
+            shared: Arc::new(Shared { declaration, series }),
+        }
     }
 
     pub(super) fn exposer(&self) -> Arc<dyn Expose> {
@@ -122,7 +128,9 @@ impl<M: Metric, const N: usize> Family<M, N> {
 
 impl<M: Metric, const N: usize> Clone for Family<M, N> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 

@@ -30,8 +30,8 @@ const NANOSECONDS_PER_MILLISECOND: f64 = 1e6;
 
 /// COMPAT(pkg/config GetLatencyDistribution): the default bounds, in milliseconds.
 const MILLISECONDS: [f64; 34] = [
-    1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 13.0, 16.0, 20.0, 25.0, 30.0, 40.0, 50.0, 65.0, 80.0, 100.0, 130.0,
-    160.0, 200.0, 250.0, 300.0, 400.0, 500.0, 650.0, 800.0, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5,
+    1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 13.0, 16.0, 20.0, 25.0, 30.0, 40.0, 50.0, 65.0, 80.0, 100.0,
+    130.0, 160.0, 200.0, 250.0, 300.0, 400.0, 500.0, 650.0, 800.0, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5,
 ];
 
 /// COMPAT(pkg/diagnostics defaultSizeDistribution): 1 KiB to 4 GiB.
@@ -80,8 +80,16 @@ impl Buckets {
     }
 
     fn new(bounds: &[f64], resolution: f64) -> Self {
-        let rendered = bounds.iter().copied().chain([f64::INFINITY]).map(|b| format!("le=\"{}\"", text::float(b)));
-        Self { bounds: bounds.into(), rendered: rendered.collect(), resolution }
+        let rendered = bounds
+            .iter()
+            .copied()
+            .chain([f64::INFINITY])
+            .map(|b| format!("le=\"{}\"", text::float(b)));
+        Self {
+            bounds: bounds.into(),
+            rendered: rendered.collect(),
+            resolution,
+        }
     }
 }
 
@@ -112,7 +120,10 @@ impl Histogram {
     }
 
     pub fn count(&self) -> u64 {
-        self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+        self.counts
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// In the histogram's unit.

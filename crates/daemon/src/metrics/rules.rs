@@ -44,11 +44,13 @@ impl Rules {
         for rule in rules {
             for label in &rule.labels {
                 let pairs = label.replacements.iter().map(|(pattern, replacement)| {
-                    Regex::new(pattern).map(|regex| (regex, replacement.clone())).map_err(|source| RuleError {
-                        metric: rule.name.clone(),
-                        label: label.name.clone(),
-                        source,
-                    })
+                    Regex::new(pattern)
+                        .map(|regex| (regex, replacement.clone()))
+                        .map_err(|source| RuleError {
+                            metric: rule.name.clone(),
+                            label: label.name.clone(),
+                            source,
+                        })
                 });
                 let rewrite = Rewrite(pairs.collect::<Result<_, _>>()?);
                 // COMPAT(pkg/diagnostics/utils CreateRulesMap): the last rule for a label wins.
@@ -61,7 +63,12 @@ impl Rules {
     /// The rules for a metric's labels, or `None` if it has none, which spares it from looking.
     pub(super) fn of<const N: usize>(&self, metric: &str, labels: [&str; N]) -> Option<[Rewrite; N]> {
         let metric = canonical(metric);
-        let rules = labels.map(|label| self.0.get(&(metric.clone(), label.to_owned())).cloned().unwrap_or_default());
+        let rules = labels.map(|label| {
+            self.0
+                .get(&(metric.clone(), label.to_owned()))
+                .cloned()
+                .unwrap_or_default()
+        });
         rules.iter().any(|rule| !rule.0.is_empty()).then_some(rules)
     }
 }
@@ -82,5 +89,7 @@ impl Rewrite {
 
 fn canonical(name: &str) -> String {
     let name = name.strip_prefix("dapr_").unwrap_or(name);
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '/' }).collect()
+    name.chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '/' })
+        .collect()
 }

@@ -63,12 +63,7 @@ impl<V, const N: usize> Table<V, N> {
     }
 
     #[cold]
-    fn miss<R>(
-        &self,
-        labels: [&str; N],
-        make: impl FnOnce([&str; N]) -> V,
-        then: impl FnOnce(&V) -> R,
-    ) -> R {
+    fn miss<R>(&self, labels: [&str; N], make: impl FnOnce([&str; N]) -> V, then: impl FnOnce(&V) -> R) -> R {
         let mut shared = labels;
         for (label, open) in shared.iter_mut().zip(self.open) {
             if open {
@@ -76,7 +71,11 @@ impl<V, const N: usize> Table<V, N> {
             }
         }
         // From the last choice to the first: what does not fit goes one step coarser.
-        let candidates = [(labels, self.limit), (shared, self.limit + SHARED), ([OTHER; N], usize::MAX)];
+        let candidates = [
+            (labels, self.limit),
+            (shared, self.limit + SHARED),
+            ([OTHER; N], usize::MAX),
+        ];
         for (labels, limit) in candidates {
             let hash = self.hasher.hash_one(labels);
             // A full table stays full, and its shared entries are found without the lock.
@@ -96,7 +95,11 @@ impl<V, const N: usize> Table<V, N> {
             if entries.len() >= limit {
                 continue;
             }
-            let entry = Arc::new(Entry { hash, labels: labels.map(Box::from), value: make(labels) });
+            let entry = Arc::new(Entry {
+                hash,
+                labels: labels.map(Box::from),
+                value: make(labels),
+            });
             let mut next = Entries::clone(&entries);
             next.insert_unique(hash, Arc::clone(&entry), |entry| entry.hash);
             self.entries.store(Arc::new(next));
@@ -112,5 +115,11 @@ fn find<'a, V, const N: usize>(
     hash: u64,
     labels: [&str; N],
 ) -> Option<&'a Arc<Entry<V, N>>> {
-    entries.find(hash, |entry| entry.labels.iter().zip(labels).all(|(ours, theirs)| **ours == *theirs))
+    entries.find(hash, |entry| {
+        entry
+            .labels
+            .iter()
+            .zip(labels)
+            .all(|(ours, theirs)| **ours == *theirs)
+    })
 }

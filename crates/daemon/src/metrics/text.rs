@@ -9,7 +9,10 @@ pub(super) fn name(namespace: &str, name: &str) -> String {
         full.push_str(namespace);
         full.push('_');
     }
-    full.extend(name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }));
+    full.extend(
+        name.chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }),
+    );
     full
 }
 
@@ -27,7 +30,14 @@ pub(super) fn header(out: &mut String, name: &str, help: &str, kind: &str) {
 }
 
 /// One line: `name{suffix}{labels,extra} value`.
-pub(super) fn sample(out: &mut String, name: &str, suffix: &str, labels: &str, extra: &str, value: impl Display) {
+pub(super) fn sample(
+    out: &mut String,
+    name: &str,
+    suffix: &str,
+    labels: &str,
+    extra: &str,
+    value: impl Display,
+) {
     out.push_str(name);
     out.push_str(suffix);
     if !labels.is_empty() || !extra.is_empty() {

@@ -70,15 +70,24 @@ where
     let (io, http2) = match opened {
         Ok(opened) => opened,
         Err(error) => {
-            shared.log.debug(format_args!("connection ended before its first request: {error}"));
+            shared
+                .log
+                .debug(format_args!("connection ended before its first request: {error}"));
             return;
         }
     };
     let seen = Arc::new(AtomicBool::new(false));
-    let service = Marked { service: service(&io), seen: Arc::clone(&seen) };
+    let service = Marked {
+        service: service(&io),
+        seen: Arc::clone(&seen),
+    };
     // HTTP/2 clients connect ahead of their first request, so there the first bytes have to do.
     let heard = http2.then(|| Arc::clone(&seen));
-    let io = Prefixed { prefix: prefix.freeze(), io: TokioIo::new(io), heard };
+    let io = Prefixed {
+        prefix: prefix.freeze(),
+        io: TokioIo::new(io),
+        heard,
+    };
     let ended = if http2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
@@ -88,12 +97,29 @@ where
             .max_concurrent_streams(options.max_streams)
             .max_header_list_size(u32::try_from(options.max_head.max(MIN_HEAD)).unwrap_or(u32::MAX))
             .keep_alive_interval(options.keep_alive);
-        drive(pin!(builder.serve_connection(io, service)), timer, &seen, watch, options).await
+        drive(
+            pin!(builder.serve_connection(io, service)),
+            timer,
+            &seen,
+            watch,
+            options,
+        )
+        .await
     } else {
         let mut builder = http1::Builder::new();
         // No hyper timer, see the header of `serve`.
-        builder.header_read_timeout(None).max_buf_size(options.max_head.max(MIN_HEAD)).max_headers(options.max_headers);
-        drive(pin!(builder.serve_connection(io, service).with_upgrades()), timer, &seen, watch, options).await
+        builder
+            .header_read_timeout(None)
+            .max_buf_size(options.max_head.max(MIN_HEAD))
+            .max_headers(options.max_headers);
+        drive(
+            pin!(builder.serve_connection(io, service).with_upgrades()),
+            timer,
+            &seen,
+            watch,
+            options,
+        )
+        .await
     };
     if let Err(error) = ended {
         // Peers that go away in the middle of something are everyday business.
@@ -126,7 +152,9 @@ async fn drive<C: Connection>(
         }
         if !stopping && (rewaken || watch.is_draining()) && draining.as_mut().poll(cx).is_ready() {
             stopping = true;
-            timer.as_mut().reset(tokio::time::Instant::now() + options.deadline);
+            timer
+                .as_mut()
+                .reset(tokio::time::Instant::now() + options.deadline);
             connection.as_mut().graceful_shutdown();
             // It may be idle and thus done already.
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
@@ -221,7 +249,11 @@ struct Prefixed<I> {
 }
 
 impl<I: AsyncRead + Unpin> Read for Prefixed<I> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.prefix.is_empty() {
             let read = Pin::new(&mut this.io).poll_read(cx, buf);

@@ -1,15 +1,24 @@
 //! Chores of the repository: `cargo xtask <task>`.
 
+mod bench;
 mod codegen;
+mod test;
+mod tidy;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
-#[expect(
-    clippy::print_stderr,
-    reason = "a command-line tool reports its failure there"
-)]
+const USAGE: &str = "usage: cargo xtask <task> [options]
+
+tasks:
+  test               everything CI runs: format, lints, tidy, unit, integration and conformance tests
+  tidy               the rules of CONTRIBUTING.md that a program can check
+  bench [options]    the benchmarks of docs/performance.md (cargo xtask bench --help)
+  codegen [--check]  regenerates crates/proto/src/gen from proto/";
+
+#[expect(clippy::print_stderr, reason = "a command-line tool reports its failure there")]
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -23,8 +32,18 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.split_first() {
-        Some((task, rest)) if task == "codegen" => codegen::run(rest),
-        Some((task, _)) => bail!("unknown task {task:?}; known: codegen"),
-        None => bail!("usage: cargo xtask <codegen> [options]"),
+        Some((task, rest)) => match task.as_str() {
+            "test" => test::run(rest),
+            "tidy" => tidy::run(),
+            "bench" => bench::run(rest),
+            "codegen" => codegen::run(rest),
+            other => bail!("unknown task {other:?}\n\n{USAGE}"),
+        },
+        None => bail!("{USAGE}"),
     }
+}
+
+/// The repository's root: the folder above this package.
+fn root() -> Result<PathBuf> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).context("xtask is not in the repository")
 }

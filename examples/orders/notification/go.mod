@@ -1,0 +1,3 @@
+module notification
+
+go 1.22

@@ -112,21 +112,22 @@ fn digits(text: &str) -> (&str, &str) {
     text.split_at(end)
 }
 
-/// `0.fraction` units, rounded down. Digits beyond what 64 bits hold are dropped, as Go drops them.
+/// `0.fraction` units in whole nanoseconds. Digits beyond what 64 bits hold are dropped.
+/// COMPAT(Go time.ParseDuration): the product is a float, so `0.3333333333333333333h` is exactly twenty minutes.
 fn part(fraction: &str, unit: u64) -> u64 {
     let mut value: u64 = 0;
-    let mut scale: u64 = 1;
+    let mut scale: f64 = 1.0;
     for digit in fraction.bytes() {
         let next = value
             .checked_mul(10)
-            .and_then(|value| value.checked_add(u64::from(digit - b'0')));
-        match (next, scale.checked_mul(10)) {
-            (Some(next), Some(wider)) => (value, scale) = (next, wider),
-            _ => break,
-        }
+            .and_then(|value| value.checked_add(u64::from(digit - b'0')))
+            .filter(|value| *value <= SMALLEST);
+        let Some(next) = next else { break };
+        value = next;
+        scale *= 10.0;
     }
-    let exact = u128::from(value) * u128::from(unit) / u128::from(scale);
-    u64::try_from(exact).unwrap_or(u64::MAX)
+    // Both fit: the result is below one unit, and a float to integer cast saturates.
+    (value as f64 * (unit as f64 / scale)) as u64
 }
 
 /// `size / unit` with as many decimals as it needs.

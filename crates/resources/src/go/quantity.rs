@@ -30,7 +30,7 @@ pub fn parse(text: &str) -> Result<u64, Error> {
         ))
     };
     let (number, factor) = match text.split_once(['e', 'E']) {
-        Some((number, exponent)) if !exponent.is_empty() => {
+        Some((number, exponent)) if exponent.ends_with(|c: char| c.is_ascii_digit()) => {
             let exponent: u32 = exponent
                 .strip_prefix('+')
                 .unwrap_or(exponent)

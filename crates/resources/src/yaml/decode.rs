@@ -64,12 +64,6 @@ impl<'n> Value<'n> {
 
     fn text(self) -> Result<String, Error> {
         let scalar = self.scalar("text")?;
-        if let Meaning::Float(value) = scalar.meaning(self.dialect)
-            && self.dialect == Dialect::Resource
-            && !value.is_finite()
-        {
-            return Err(self.wrong("text; quote it"));
-        }
         Ok(scalar.to_text(self.dialect).unwrap_or_default())
     }
 

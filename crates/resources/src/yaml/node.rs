@@ -150,7 +150,7 @@ pub(super) fn build(text: &str, dialect: Dialect) -> Result<Node, Error> {
         match event {
             Event::DocumentEnd => break,
             Event::Scalar(text, style, anchor, tag) => {
-                let scalar = scalar(&text, style, tag.as_deref(), line)?;
+                let scalar = scalar(&text, style, tag.as_deref(), line, dialect)?;
                 builder.add(
                     Node {
                         line,
@@ -177,7 +177,13 @@ pub(super) fn build(text: &str, dialect: Dialect) -> Result<Node, Error> {
     Ok(builder.root.unwrap_or_else(Node::null))
 }
 
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Result<Scalar, Error> {
+fn scalar(
+    text: &str,
+    style: ScalarStyle,
+    tag: Option<&Tag>,
+    line: usize,
+    dialect: Dialect,
+) -> Result<Scalar, Error> {
     const NAMESPACE: &str = "tag:yaml.org,2002:";
     let name = tag.and_then(|tag| tag.suffix_in_namespace(NAMESPACE));
     match name.as_deref() {
@@ -185,7 +191,8 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Res
             Some(line),
             "!!binary is not supported; write the text itself, or its base64 form without the tag",
         )),
-        Some(name) => Ok(Scalar::tagged(text, name)),
+        Some(name) => Scalar::tagged(text, name, dialect)
+            .ok_or_else(|| Error::new(Some(line), format!("the value is not of the kind !!{name} says"))),
         None if tag.is_some() => Ok(Scalar::text(text)),
         None if style == ScalarStyle::Plain => Ok(Scalar::plain(text)),
         None => Ok(Scalar::text(text)),

@@ -52,15 +52,22 @@ impl Scalar {
         }
     }
 
-    /// `tag` is the name behind `!!`.
-    pub fn tagged(text: &str, tag: &str) -> Self {
-        Self {
+    /// `tag` is the name behind `!!`; `None` when the word cannot be what the tag says.
+    pub fn tagged(text: &str, tag: &str, dialect: Dialect) -> Option<Self> {
+        let fits = match (tag, plain(text, dialect)) {
+            ("null", meaning) => meaning == Meaning::Null,
+            ("bool", meaning) => matches!(meaning, Meaning::Boolean(_)),
+            ("int", meaning) => matches!(meaning, Meaning::Integer(_) | Meaning::Natural(_)),
+            ("float", meaning) => matches!(meaning, Meaning::Float(_) | Meaning::Integer(_)),
+            _ => true,
+        };
+        fits.then(|| Self {
             text: text.to_owned(),
             form: match tag {
                 "str" => Form::Text,
                 tag => Form::Tagged(tag.to_owned()),
             },
-        }
+        })
     }
 
     pub fn is_null(&self) -> bool {

@@ -13,8 +13,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use clap::Args;
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use hdrhistogram::Histogram;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -28,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use crate::clock::now;
+use crate::hop::accept;
 use crate::load::histogram;
 use crate::process::local;
 use crate::request::{AT, SEQUENCE};
@@ -164,25 +163,12 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         .await
         .with_context(|| format!("listen on {}", options.port))?;
     tokio::select! {
-        served = serve(&app, listener) => served,
+        served = accept(listener, |stream| {
+            let service = service_fn(|request| answer(&app, request));
+            http1::Builder::new().serve_connection(TokioIo::new(stream), service)
+        }) => served,
         told = tell(&app) => told,
         ended = parent_ends() => ended,
-    }
-}
-
-async fn serve(app: &App, listener: TcpListener) -> Result<()> {
-    let mut connections = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                let (stream, _peer) = accepted.context("accept")?;
-                stream.set_nodelay(true)?;
-                let service = service_fn(|request| answer(app, request));
-                connections.push(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
-            }
-            // How a connection ends is its peer's business.
-            Some(_ended) = connections.next(), if !connections.is_empty() => {}
-        }
     }
 }
 

@@ -12,11 +12,13 @@ mod app;
 mod client;
 mod clock;
 mod contender;
+mod hop;
 mod load;
 mod meter;
 mod process;
 mod report;
 mod request;
+mod round;
 mod scenario;
 mod subscriber;
 
@@ -31,7 +33,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use contender::{Broker, Contender, Named};
 use report::{ERRORS, FOREIGN, LOST, Machine, P50, Program, RATE, Report, Row, Spread};
-use scenario::{Round, Scenario, Settings};
+use round::Settings;
+use scenario::{DIRECT, Scenario};
 
 /// Other work on the machine, in cores, from which on figures are not for publication.
 const MOST_FOREIGN: f64 = 0.3;
@@ -52,6 +55,9 @@ enum Mode {
     /// The app behind the sidecars; started by `run`
     #[command(hide = true)]
     App(app::Options),
+    /// Half of the bare pair of proxies that is the floor of an invocation; started by `run`
+    #[command(hide = true)]
+    Hop(hop::Options),
 }
 
 #[derive(clap::Args)]
@@ -66,7 +72,7 @@ struct Run {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "b1,b4,b7,b15",
+        default_value = "b0,b1,b4,b7,b15",
         ignore_case = true
     )]
     only: Vec<Scenario>,
@@ -105,6 +111,7 @@ fn main() -> ExitCode {
     let ended = runtime.block_on(async {
         match cli.command {
             Mode::App(options) => app::run(options).await,
+            Mode::Hop(options) => hop::run(options).await,
             // Dropping what runs kills every process it has started.
             Mode::Run(run) => tokio::select! {
                 ended = measure(run) => ended,
@@ -157,18 +164,8 @@ async fn measure(mut run: Run) -> Result<()> {
     let mut rows: Vec<Row> = Vec::new();
     for scenario in scenarios {
         for number in 1..=usize::from(run.rounds) {
-            for contender in &contenders {
-                eprintln!("{scenario:?} round {number}/{} {}", run.rounds, contender.name);
-                rows.extend(
-                    Round {
-                        settings: &settings,
-                        contender,
-                        number,
-                    }
-                    .run(scenario)
-                    .await?,
-                );
-            }
+            eprintln!("{scenario:?} round {number}/{}", run.rounds);
+            rows.extend(scenario::run(scenario, &settings, &contenders, number).await?);
         }
     }
     let mut unpublishable = doubts(&rows);
@@ -275,7 +272,7 @@ fn doubts(rows: &[Row]) -> Vec<String> {
     let mut floors: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for row in rows
         .iter()
-        .filter(|row| row.scenario == "B0" && row.case.contains("/s,"))
+        .filter(|row| row.scenario == DIRECT && row.case.contains("/s,"))
     {
         floors.entry(&row.case).or_default().extend(value(row, P50));
     }

@@ -144,55 +144,9 @@ impl Report {
                 .iter()
                 .filter(|row| row.scenario == scenario && row.case == case)
                 .collect();
-            self.block(&mut text, scenario, case, &rows);
+            block(&mut text, scenario, case, &rows);
         }
         text
-    }
-
-    fn block(&self, text: &mut String, scenario: &str, case: &str, rows: &[&Row]) {
-        let of = |contender: &str, figure: Figure| {
-            let of = rows.iter().filter(|row| row.contender == contender);
-            Spread::of(
-                of.flat_map(|row| &row.figures)
-                    .filter(|(f, _)| *f == figure)
-                    .map(|(_, value)| *value)
-                    .collect(),
-            )
-        };
-        let present: Vec<&str> = self
-            .contenders
-            .iter()
-            .map(|program| program.name.as_str())
-            .filter(|name| rows.iter().any(|row| row.contender == *name))
-            .collect();
-        let mut figures: Vec<Figure> = Vec::new();
-        for (figure, _) in rows.iter().flat_map(|row| &row.figures) {
-            if !figures.contains(figure) {
-                figures.push(*figure);
-            }
-        }
-        let _ = write!(text, "\n{scenario}  {case}\n{:<34}", "");
-        for name in &present {
-            let _ = write!(text, "{name:<30}");
-        }
-        text.push('\n');
-        for figure in figures {
-            let _ = write!(text, "  {:<32}", figure.name);
-            for name in &present {
-                let cell = of(name, figure).map_or_else(String::new, |spread| cell(spread, figure.digits));
-                let _ = write!(text, "{cell:<30}");
-            }
-            text.push('\n');
-        }
-        for row in rows {
-            for (cause, count) in &row.errors {
-                let _ = writeln!(
-                    text,
-                    "  ! {} round {}: {count} x {cause}",
-                    row.contender, row.round
-                );
-            }
-        }
     }
 
     /// Writes `<date>.json` into `folder`.
@@ -208,6 +162,52 @@ impl Report {
 impl Row {
     pub(crate) fn keep(&mut self, name: &'static str, latency: &Histogram<u64>) {
         self.histograms.insert(name, buckets(latency));
+    }
+}
+
+fn block(text: &mut String, scenario: &str, case: &str, rows: &[&Row]) {
+    let of = |contender: &str, figure: Figure| {
+        let of = rows.iter().filter(|row| row.contender == contender);
+        Spread::of(
+            of.flat_map(|row| &row.figures)
+                .filter(|(f, _)| *f == figure)
+                .map(|(_, value)| *value)
+                .collect(),
+        )
+    };
+    let mut present: Vec<&str> = Vec::new();
+    for row in rows {
+        if !present.contains(&row.contender.as_str()) {
+            present.push(&row.contender);
+        }
+    }
+    let mut figures: Vec<Figure> = Vec::new();
+    for (figure, _) in rows.iter().flat_map(|row| &row.figures) {
+        if !figures.contains(figure) {
+            figures.push(*figure);
+        }
+    }
+    let _ = write!(text, "\n{scenario}  {case}\n{:<34}", "");
+    for name in &present {
+        let _ = write!(text, "{name:<30}");
+    }
+    text.push('\n');
+    for figure in figures {
+        let _ = write!(text, "  {:<32}", figure.name);
+        for name in &present {
+            let cell = of(name, figure).map_or_else(String::new, |spread| cell(spread, figure.digits));
+            let _ = write!(text, "{cell:<30}");
+        }
+        text.push('\n');
+    }
+    for row in rows {
+        for (cause, count) in &row.errors {
+            let _ = writeln!(
+                text,
+                "  ! {} round {}: {count} x {cause}",
+                row.contender, row.round
+            );
+        }
     }
 }
 

@@ -1,31 +1,38 @@
-//! The benchmark set: what is started, what is sent, what is written down. One call measures one contender for one round.
+//! The benchmark set: what is started, what is sent, what is written down. One call is one round of all contenders.
 //!
-//! B0 direct call of the app · B1 invocation through two sidecars · B4 publish · B5 publish to delivery · B7 state ·
-//! B15 footprint. Fixed rates and one-at-a-time run with generator and app on the first core and the contender on the second;
-//! the closed loops that look for the maximum run unpinned.
+//! B0 direct call of the app, and a pair of bare proxies · B1 invocation through two sidecars · B4 publish · B5 publish to
+//! delivery · B7 state · B15 footprint. Loads that are about latency run with generator and app on the first core and the
+//! contender on the second; those that are about throughput have every core.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use http_body_util::BodyExt;
+use tempfile::TempDir;
+use tokio::process::Command;
 
-use crate::app::{Expect, ROUTE};
+use crate::app::ROUTE;
 use crate::client::once;
 use crate::clock::{nanos, now};
 use crate::contender::{Broker, Contender, PUBSUB, STORE, Sidecar, Stage, TOPIC};
-use crate::load::{self, Aim, Load, Outcome, Pace};
-use crate::meter::{Meter, resident};
-use crate::process::{Process, cores, pin_self};
+use crate::load::Pace;
+use crate::meter::resident;
+use crate::process::{Process, free_ports, local};
 use crate::report::{
-    ADDED_P50, ADDED_P99, CPU, CPU_SIDECARS, DUPLICATES, E2E_P50, E2E_P90, E2E_P99, E2E_P999, ERRORS,
-    FOREIGN, IDLE, LAG, LOST, P50, P90, P99, P999, RATE, READY, RESIDENT, Row, SIZE, millis, quantiles,
+    ADDED_P50, ADDED_P99, DUPLICATES, E2E_P50, E2E_P90, E2E_P99, E2E_P999, IDLE, LAG, LOST, READY, Row, SIZE,
+    millis, quantiles,
 };
-use crate::request::Source;
+use crate::request::{KEYS, Source};
+use crate::round::{Case, Cast, Round, Settings};
 use crate::subscriber::App;
 
 /// Connections of every load but the one-at-a-time and the group-commit ones.
 const CONNECTIONS: usize = 16;
+/// Heading of the cases that call the app without anything between; their medians show whether the machine kept still.
+pub(crate) const DIRECT: &str = "B0 directly:";
 /// Undelivered events that the sustained load allows.
 const WINDOW: u64 = 256;
 /// How long a contender may need until the first call or event goes through.
@@ -33,7 +40,9 @@ const FIRST_WITHIN: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Scenario {
-    /// Invocation through two sidecars, with the direct call (B0) as its floor
+    /// A pair of bare proxies in place of the two sidecars: the floor of B1
+    B0,
+    /// Invocation through two sidecars
     B1,
     /// Publish, and delivery end to end (B5)
     B4,
@@ -43,126 +52,138 @@ pub(crate) enum Scenario {
     B15,
 }
 
-/// How long and on which cores.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) warmup: Duration,
-    pub(crate) measured: Duration,
-    pub(crate) brokers: Vec<Broker>,
-    pub(crate) pin: bool,
+/// Measures each contender once, one after the other.
+pub(crate) async fn run(
+    scenario: Scenario,
+    settings: &Settings,
+    contenders: &[Contender],
+    number: usize,
+) -> Result<Vec<Row>> {
+    if scenario == Scenario::B0 {
+        return floor(settings, number).await.context("B0");
+    }
+    let mut rows = Vec::new();
+    for contender in contenders {
+        let round = Round {
+            settings,
+            name: &contender.name,
+            number,
+        };
+        let measured = match scenario {
+            Scenario::B0 => continue, // above: it has no contender
+            Scenario::B1 => round.invocation(contender).await,
+            Scenario::B4 => round.messaging(contender).await,
+            Scenario::B7 => round.state(contender).await,
+            Scenario::B15 => round.footprint(contender).await,
+        };
+        rows.extend(measured.with_context(|| format!("{scenario:?} of {}", contender.name))?);
+    }
+    Ok(rows)
 }
 
-/// One contender in one round.
-pub(crate) struct Round<'a> {
-    pub(crate) settings: &'a Settings,
-    pub(crate) contender: &'a Contender,
-    pub(crate) number: usize,
-}
-
-/// A load under its name in the table.
-struct Case<'a> {
-    scenario: &'static str,
-    name: String,
-    source: &'a Source,
-    pace: Pace,
-    connections: usize,
-}
-
-/// The processes of a case.
-struct Cast<'a> {
-    target: std::net::SocketAddr,
-    contender: Vec<&'a Process>,
-    app: Option<&'a App>,
+/// Measures the bare pair of proxies, which is nobody's and stands beside the contenders of B1.
+async fn floor(settings: &Settings, number: usize) -> Result<Vec<Row>> {
+    let folder = TempDir::with_prefix("outrigger-bench-")?;
+    let app = App::start(None, folder.path()).await?;
+    let [egress, ingress] = free_ports()?;
+    let second = hop("callee", "egress", egress, app.address, folder.path()).await?;
+    let first = hop("caller", "ingress", ingress, local(egress), folder.path()).await?;
+    let round = Round {
+        settings,
+        name: "bare hops",
+        number,
+    };
+    let rows = round
+        .echo("/echo", local(ingress), vec![&first, &second], &app)
+        .await?;
+    for process in [first, second, app.process] {
+        process.kill().await?;
+    }
+    Ok(rows)
 }
 
 impl Round<'_> {
-    pub(crate) async fn run(&self, scenario: Scenario) -> Result<Vec<Row>> {
-        match scenario {
-            Scenario::B1 => self.invocation().await,
-            Scenario::B4 => self.publish().await,
-            Scenario::B7 => self.state().await,
-            Scenario::B15 => self.footprint().await,
-        }
-        .with_context(|| format!("{scenario:?} of {}", self.contender.name))
-    }
-
-    async fn invocation(&self) -> Result<Vec<Row>> {
-        let stage = Stage::new(self.contender, Broker::InMemory).await?;
+    async fn invocation(&self, contender: &Contender) -> Result<Vec<Row>> {
+        let stage = Stage::new(contender, Broker::InMemory).await?;
         let app = App::start(None, stage.folder()).await?;
         let callee_id = self.app_id("callee");
         let callee = stage.sidecar("callee", &callee_id, Some(app.address)).await?;
         let caller = stage.sidecar("caller", &self.app_id("caller"), None).await?;
         let path = format!("/v1.0/invoke/{callee_id}/method/echo");
         first_answer(&caller, &path).await?;
+        let rows = self
+            .echo(&path, caller.http, vec![&caller.process, &callee.process], &app)
+            .await?;
+        for process in [caller.process, callee.process, app.process] {
+            process.kill().await?;
+        }
+        Ok(rows)
+    }
 
-        let (direct, through) = (Source::echo("/echo"), Source::echo(&path));
-        let paces = [
+    /// The echo directly and then through `processes`, whose first takes requests for `path` at `target`.
+    async fn echo(
+        &self,
+        path: &str,
+        target: SocketAddr,
+        processes: Vec<&Process>,
+        app: &App,
+    ) -> Result<Vec<Row>> {
+        let (direct, through) = (Source::echo("/echo"), Source::echo(path));
+        let straight = Cast {
+            target: app.address,
+            contender: Vec::new(),
+            app: Some(app),
+        };
+        let cast = Cast {
+            target,
+            contender: processes,
+            app: Some(app),
+        };
+        let mut rows = Vec::new();
+        for (name, pace, connections) in [
             ("at 1,000/s, 16 connections", Pace::Rate(1000), CONNECTIONS),
             ("one at a time", Pace::Max, 1),
             ("maximum, 16 connections", Pace::Max, CONNECTIONS),
-        ];
-        let mut rows = Vec::new();
-        for (name, pace, connections) in paces {
+        ] {
+            let name = format!("HTTP call, 1 KiB, {name}");
             let case = Case {
-                scenario: "B0",
-                name: format!("direct call, 1 KiB, {name}"),
+                scenario: DIRECT,
+                name: name.clone(),
                 source: &direct,
                 pace,
                 connections,
             };
-            let floor = self
-                .load(
-                    &case,
-                    &Cast {
-                        target: app.address,
-                        contender: Vec::new(),
-                        app: Some(&app),
-                    },
-                    0,
-                )
-                .await?;
+            let floor = self.load(&case, &straight, 0).await?;
             rows.push(self.row(&case, &floor));
 
-            let cast = Cast {
-                target: caller.http,
-                contender: vec![&caller.process, &callee.process],
-                app: Some(&app),
-            };
             let case = Case {
-                scenario: "B1",
-                name: format!("HTTP invoke, 1 KiB, {name}"),
+                scenario: "B1 through two sidecars:",
+                name,
                 source: &through,
                 pace,
                 connections,
             };
             let seen = self.load(&case, &cast, 0).await?;
             let mut row = self.row(&case, &seen);
-            if pace != Pace::Max || connections == 1 {
-                for (figure, quantile) in [(ADDED_P50, 0.5), (ADDED_P99, 0.99)] {
-                    row.figures.push((
-                        figure,
-                        millis(&seen.outcome.latency, quantile) - millis(&floor.outcome.latency, quantile),
-                    ));
-                }
+            for (figure, quantile) in [(ADDED_P50, 0.5), (ADDED_P99, 0.99)] {
+                let added =
+                    millis(&seen.outcome.latency, quantile) - millis(&floor.outcome.latency, quantile);
+                row.figures.push((figure, added));
             }
             rows.push(row);
         }
-        for sidecar in [caller, callee] {
-            sidecar.process.kill().await?;
-        }
-        app.process.kill().await?;
         Ok(rows)
     }
 
-    async fn publish(&self) -> Result<Vec<Row>> {
+    async fn messaging(&self, contender: &Contender) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
         for &broker in self
             .settings
             .brokers
             .iter()
-            .filter(|broker| self.contender.has(**broker))
+            .filter(|broker| contender.has(**broker))
         {
-            let stage = Stage::new(self.contender, broker).await?;
+            let stage = Stage::new(contender, broker).await?;
             let app = App::start(Some((PUBSUB, TOPIC)), stage.folder()).await?;
             let sidecar = stage
                 .sidecar("sidecar", &self.app_id("publisher"), Some(app.address))
@@ -189,11 +210,11 @@ impl Round<'_> {
                     64,
                 ));
             }
-            let mut contender = vec![&sidecar.process];
-            contender.extend(&stage.broker);
+            let mut processes = vec![&sidecar.process];
+            processes.extend(&stage.broker);
             let cast = Cast {
                 target: sidecar.http,
-                contender,
+                contender: processes,
                 app: Some(&app),
             };
             for (scenario, name, pace, connections) in cases {
@@ -225,23 +246,23 @@ impl Round<'_> {
         Ok(rows)
     }
 
-    async fn state(&self) -> Result<Vec<Row>> {
+    async fn state(&self, contender: &Contender) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
         for &broker in self
             .settings
             .brokers
             .iter()
-            .filter(|broker| self.contender.has(**broker))
+            .filter(|broker| contender.has(**broker))
         {
-            let stage = Stage::new(self.contender, broker).await?;
+            let stage = Stage::new(contender, broker).await?;
             let sidecar = stage.sidecar("sidecar", &self.app_id("state"), None).await?;
             let (get, set) = (Source::get(STORE), Source::set(STORE));
             fill(&sidecar, &set).await?;
-            let mut contender = vec![&sidecar.process];
-            contender.extend(&stage.broker);
+            let mut processes = vec![&sidecar.process];
+            processes.extend(&stage.broker);
             let cast = Cast {
                 target: sidecar.http,
-                contender,
+                contender: processes,
                 app: None,
             };
             for (operation, source) in [("get", &get), ("set", &set)] {
@@ -268,8 +289,8 @@ impl Round<'_> {
         Ok(rows)
     }
 
-    async fn footprint(&self) -> Result<Vec<Row>> {
-        let stage = Stage::new(self.contender, Broker::InMemory).await?;
+    async fn footprint(&self, contender: &Contender) -> Result<Vec<Row>> {
+        let stage = Stage::new(contender, Broker::InMemory).await?;
         let app = App::start(None, stage.folder()).await?;
         let mut row = self.empty_row(
             "B15",
@@ -294,121 +315,28 @@ impl Round<'_> {
         row.figures
             .push((IDLE, resident(sidecar.process.pid())? as f64 / 1024.0));
         row.figures
-            .push((SIZE, self.contender.size()? as f64 / f64::from(1 << 20)));
+            .push((SIZE, contender.size()? as f64 / f64::from(1 << 20)));
         sidecar.process.kill().await?;
         app.process.kill().await?;
         Ok(vec![row])
     }
-
-    /// Runs one case and counts what the processes used.
-    async fn load(&self, case: &Case<'_>, cast: &Cast<'_>, first: u64) -> Result<Seen> {
-        let pinned = self.settings.pin && (matches!(case.pace, Pace::Rate(_)) || case.connections == 1);
-        let (ours, theirs) = if pinned {
-            (cores([0]), cores([1]))
-        } else {
-            (cores(0..all_cores()), cores(0..all_cores()))
-        };
-        pin_self(&ours)?;
-        if let Some(app) = cast.app {
-            app.process.pin(&ours)?;
-        }
-        for process in &cast.contender {
-            process.pin(&theirs)?;
-        }
-
-        let load = Load {
-            pace: case.pace,
-            connections: case.connections,
-            warmup: self.settings.warmup,
-            measured: self.settings.measured,
-        };
-        let start = now() + nanos(Duration::from_millis(100));
-        if let Some(app) = cast.app {
-            let since = start + nanos(load.warmup);
-            app.expect(&Expect {
-                first,
-                since,
-                until: since + nanos(load.measured),
-            })
-            .await?;
-        }
-        let aim = Aim {
-            target: cast.target,
-            source: case.source,
-            first,
-            start,
-            delivered: cast.app.map(|app| &app.delivered),
-        };
-        let mut meter = Meter::new(
-            cast.contender.clone(),
-            cast.app.map(|app| &app.process).into_iter().collect(),
-        );
-        let outcome = load::run(load, aim, &mut meter).await?;
-        Ok(Seen {
-            outcome,
-            usage: meter.usage(),
-        })
-    }
-
-    fn row(&self, case: &Case<'_>, seen: &Seen) -> Row {
-        let Seen { outcome, usage } = seen;
-        let mut row = self.empty_row(case.scenario, case.name.clone());
-        row.figures.push((RATE, outcome.rate));
-        row.figures
-            .extend(quantiles(&outcome.latency, [P50, P90, P99, P999]));
-        if !usage.cpu.is_empty() {
-            let per = 10_000.0 / (outcome.completed.max(1) as f64);
-            let all: f64 = usage.cpu.values().sum();
-            let brokers: f64 = ["redis", "hub"]
-                .iter()
-                .filter_map(|name| usage.cpu.get(*name))
-                .sum();
-            row.figures.push((CPU, all * per));
-            if brokers > 0.0 {
-                row.figures.push((CPU_SIDECARS, (all - brokers) * per));
-            }
-            let sidecars = usage
-                .resident
-                .iter()
-                .filter(|(name, _)| !matches!(name.as_str(), "redis" | "hub"));
-            let largest = sidecars.map(|(_, kib)| *kib).max().unwrap_or_default();
-            row.figures.push((RESIDENT, largest as f64 / 1024.0));
-        }
-        row.figures
-            .push((ERRORS, outcome.errors.values().sum::<u64>() as f64));
-        row.figures.push((FOREIGN, usage.foreign));
-        row.errors.clone_from(&outcome.errors);
-        row.cpu_seconds.clone_from(&usage.cpu);
-        row.keep("latency", &outcome.latency);
-        row
-    }
-
-    fn empty_row(&self, scenario: &'static str, case: String) -> Row {
-        Row {
-            scenario,
-            case,
-            contender: self.contender.name.clone(),
-            round: self.number,
-            figures: Vec::new(),
-            errors: Default::default(),
-            cpu_seconds: Default::default(),
-            histograms: Default::default(),
-        }
-    }
-
-    /// An app id that nobody's name cache has seen before.
-    fn app_id(&self, role: &str) -> String {
-        format!("bench-{role}-{}-{}", self.number, now())
-    }
 }
 
-struct Seen {
-    outcome: Outcome,
-    usage: crate::meter::Usage,
-}
-
-fn all_cores() -> usize {
-    std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2))
+/// Starts one half of the bare pair, and waits until it listens.
+async fn hop(name: &str, side: &str, port: u16, to: SocketAddr, folder: &std::path::Path) -> Result<Process> {
+    let mut command = Command::new(std::env::current_exe().context("find this executable")?);
+    command.args([
+        "hop",
+        "--port",
+        &port.to_string(),
+        "--to",
+        &to.to_string(),
+        "--side",
+        side,
+    ]);
+    let mut process = Process::start(name, command, folder)?;
+    process.listening(local(port)).await?;
+    Ok(process)
 }
 
 fn millis_of(duration: Duration) -> f64 {
@@ -439,7 +367,10 @@ async fn first_delivery(sidecar: &Sidecar, app: &App) -> Result<u64> {
     let begun = now();
     let mut number = 0;
     while app.delivered.distinct() == 0 {
-        let body = http_body_util::BodyExt::collect(source.request(number, now()).into_body())
+        let body = source
+            .request(number, now())
+            .into_body()
+            .collect()
             .await?
             .to_bytes();
         let (status, answer) = once(
@@ -463,12 +394,10 @@ async fn first_delivery(sidecar: &Sidecar, app: &App) -> Result<u64> {
 
 /// Writes every key that the get loads read.
 async fn fill(sidecar: &Sidecar, set: &Source) -> Result<()> {
-    for key in 0..crate::request::KEYS {
+    for key in 0..KEYS {
         let request = set.request(key, 0);
         let path = request.uri().path().to_owned();
-        let body = http_body_util::BodyExt::collect(request.into_body())
-            .await?
-            .to_bytes();
+        let body = request.into_body().collect().await?.to_bytes();
         let (status, answer) = once(sidecar.http, Method::POST, &path, body).await?;
         if !status.is_success() {
             bail!(

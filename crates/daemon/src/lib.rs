@@ -13,4 +13,5 @@ pub mod metrics;
 pub mod ready;
 pub mod signals;
 pub mod tasks;
+pub mod trace;
 pub mod version;

@@ -10,7 +10,7 @@
 //!
 //! Deliberately absent: ending the process. [`Log::fatal`] writes the line; who decides to exit also exits.
 
-mod format;
+pub(crate) mod format;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -288,6 +288,15 @@ fn push_text_value(line: &mut String, value: &str) {
     }
 }
 
+/// The text as a Go `%q` literal, quotes included: how the reference shows a value inside a message.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    push(&mut Quoted(&mut out), text);
+    out.push('"');
+    out
+}
+
 /// Appends a JSON string literal, quotes included, with the escapes that Go's encoder uses.
 pub(crate) fn push_json_string(out: &mut String, value: &str) {
     out.push('"');

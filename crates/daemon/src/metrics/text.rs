@@ -77,7 +77,7 @@ pub(super) fn labels<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Str
 }
 
 /// A number as Go's `%g` prints it: shortest digits, exponent from 1e+06 on and below 1e-04.
-pub(super) fn float(value: f64) -> String {
+pub(crate) fn float(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
     }

@@ -7,8 +7,9 @@ use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use outrigger_channel::body::{self, Body};
 use outrigger_channel::call::Reply;
+use outrigger_channel::peer::trace_of;
 use outrigger_channel::wire::{self, Frames, Payloads, Pieces};
-use outrigger_daemon::trace::{Context, Kind, Tracer};
+use outrigger_daemon::trace::{Kind, Tracer};
 use outrigger_proto::dapr::common::v1 as common;
 use outrigger_proto::dapr::internals::v1 as internals;
 use outrigger_runtime::invoke::{Invoke, Origin, Refused};
@@ -80,10 +81,15 @@ impl Internal {
 
     async fn invoke(&self, fields: &HeaderMap, head: internals::InternalInvokeRequest, body: Body) -> Result<Reply, Refused> {
         let call = wire::call(head, body).map_err(broken)?;
-        let parent = Context::from_grpc(fields);
-        let mut span = self.shared.tracer.start_with(Kind::Server, parent.as_ref(), || {
-            format!("CallLocal/{}/{}", self.shared.app_id, call.method)
-        });
+        let parent = trace_of(fields);
+        let mut span = self.shared.tracer.start(wire::CALL_LOCAL_STREAM, Kind::Server, parent.as_ref());
+        if span.is_recording() {
+            span.rename(&format!("CallLocal/{}/{}", self.shared.app_id, call.method));
+            span.text("dapr.api", wire::CALL_LOCAL_STREAM);
+            span.text("dapr.invoke_method", &call.method);
+            span.text("dapr.protocol", "grpc");
+            span.text("rpc.service", "ServiceInvocation");
+        }
         let reply = self.shared.invoke.serve(call, span.context()).await;
         if let Err(refused) = &reply {
             span.fail(&refused.message);
@@ -93,8 +99,8 @@ impl Internal {
 
     async fn proxy(&self, request: Request<Incoming>) -> Result<Response<Body>, Refused> {
         let target = proxy_target(request.headers())?;
-        let parent = Context::from_grpc(request.headers());
-        let mut span = self.shared.tracer.start_with(Kind::Server, parent.as_ref(), || request.uri().path().to_owned());
+        let parent = trace_of(request.headers());
+        let mut span = self.shared.tracer.start(request.uri().path(), Kind::Server, parent.as_ref());
         let answer = self.shared.invoke.proxy(&target, request.map(Body::from), Origin::Peer, span.context()).await;
         if let Err(refused) = &answer {
             span.fail(&refused.message);

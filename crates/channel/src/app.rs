@@ -105,7 +105,7 @@ pub fn grpc_code_of_http(status: u16) -> i32 {
 
 /// Writes the trace of this hop into the app's headers.
 pub fn insert_trace(headers: &mut ::http::HeaderMap, trace: &Context) {
-    if let Ok(value) = ::http::HeaderValue::try_from(trace.traceparent()) {
+    if let Ok(value) = ::http::HeaderValue::from_str(trace.traceparent().as_str()) {
         headers.insert("traceparent", value);
     }
     if let Some(state) = trace.tracestate()

@@ -28,10 +28,15 @@ pub async fn unary<Req: Message, Res: Message + Default>(
     *request.uri_mut() = h2::path(path);
     *request.headers_mut() = headers;
     request.headers_mut().insert(CONTENT_TYPE, h2::GRPC);
-    request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+    request
+        .headers_mut()
+        .insert(TE, HeaderValue::from_static("trailers"));
     let (head, body) = connection.send(request).await?.into_parts();
     if head.status != http::StatusCode::OK {
-        return Err(Error::Malformed(format!("unexpected HTTP status code received from server: {}", head.status.as_u16())));
+        return Err(Error::Malformed(format!(
+            "unexpected HTTP status code received from server: {}",
+            head.status.as_u16()
+        )));
     }
     check(&head.headers)?;
     let mut frames = Frames::new(body, limit);
@@ -42,15 +47,24 @@ pub async fn unary<Req: Message, Res: Message + Default>(
     let trailers = frames.trailers().cloned().unwrap_or_default();
     check(&trailers)?;
     let first = first.ok_or_else(|| Error::Malformed("the answer has no message".to_owned()))?;
-    let message = Res::decode(first).map_err(|error| Error::Malformed(format!("the answer cannot be decoded: {error}")))?;
-    Ok(Answer { message, headers: head.headers, trailers })
+    let message = Res::decode(first)
+        .map_err(|error| Error::Malformed(format!("the answer cannot be decoded: {error}")))?;
+    Ok(Answer {
+        message,
+        headers: head.headers,
+        trailers,
+    })
 }
 
 /// A failure if the fields carry a status other than OK.
 pub fn check(fields: &HeaderMap) -> Result<(), Error> {
     match wire::grpc_status(fields) {
         None | Some((0, _)) => Ok(()),
-        Some((code, message)) => Err(Error::Status { code, message, details: status_details(fields) }),
+        Some((code, message)) => Err(Error::Status {
+            code,
+            message,
+            details: status_details(fields),
+        }),
     }
 }
 
@@ -62,5 +76,8 @@ fn status_details(fields: &HeaderMap) -> Vec<u8> {
         base64::engine::GeneralPurposeConfig::new()
             .with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),
     );
-    fields.get("grpc-status-details-bin").and_then(|value| engine.decode(value.as_bytes()).ok()).unwrap_or_default()
+    fields
+        .get("grpc-status-details-bin")
+        .and_then(|value| engine.decode(value.as_bytes()).ok())
+        .unwrap_or_default()
 }

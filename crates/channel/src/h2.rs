@@ -32,7 +32,13 @@ pub struct Connection {
 impl Connection {
     /// `address` is `host:port`; nothing is connected yet.
     pub fn new(address: String, what: String, spawner: Spawner) -> Self {
-        Self { address, what, live: Mutex::new(None), connecting: tokio::sync::Mutex::new(()), spawner }
+        Self {
+            address,
+            what,
+            live: Mutex::new(None),
+            connecting: tokio::sync::Mutex::new(()),
+            spawner,
+        }
     }
 
     pub fn address(&self) -> &str {
@@ -44,7 +50,11 @@ impl Connection {
     pub async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Error> {
         let mut parts = request.uri().clone().into_parts();
         parts.scheme = Some(http::uri::Scheme::HTTP);
-        parts.authority = Some(self.address.parse().map_err(|_| self.failed(&"the address is not valid"))?);
+        parts.authority = Some(
+            self.address
+                .parse()
+                .map_err(|_| self.failed(&"the address is not valid"))?,
+        );
         *request.uri_mut() = Uri::from_parts(parts).map_err(|error| Error::Invalid(error.to_string()))?;
         request.headers_mut().remove(http::header::HOST);
         let mut retried = false;
@@ -82,7 +92,12 @@ impl Connection {
     }
 
     fn ready(&self) -> Option<Sender> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).as_ref().filter(|sender| !sender.is_closed()).cloned()
+        self.live
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .filter(|sender| !sender.is_closed())
+            .cloned()
     }
 
     async fn sender(&self) -> Result<(Sender, bool), Error> {
@@ -101,7 +116,9 @@ impl Connection {
     }
 
     async fn connect(&self) -> Result<Sender, Error> {
-        let stream = TcpStream::connect(&self.address).await.map_err(|error| self.failed(&error))?;
+        let stream = TcpStream::connect(&self.address)
+            .await
+            .map_err(|error| self.failed(&error))?;
         stream.set_nodelay(true).map_err(|error| self.failed(&error))?;
         let (sender, driver) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())

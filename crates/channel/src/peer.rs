@@ -7,6 +7,8 @@ use crate::grpc;
 use crate::h2::{self, Connection};
 use crate::wire::{self, Frames, Payloads, Pieces};
 use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::header::{CONTENT_TYPE, HeaderValue, TE};
 use http::{HeaderMap, Method, Request, Response};
 use outrigger_component::resolver::{Endpoint, Target};
@@ -30,7 +32,13 @@ pub trait PeerChannel: Send + Sync + 'static {
     async fn reach(&self, at: &Endpoint) -> Result<(), Error>;
 
     /// Invokes `call.method` of the app behind the sidecar at `at`.
-    async fn invoke(&self, at: &Endpoint, app: &Target, call: Call, trace: Option<&Context>) -> Result<Reply, Error>;
+    async fn invoke(
+        &self,
+        at: &Endpoint,
+        app: &Target,
+        call: Call,
+        trace: Option<&Context>,
+    ) -> Result<Reply, Error>;
 
     /// Passes a gRPC request through byte by byte.
     async fn proxy(&self, at: &Endpoint, request: Request<Body>) -> Result<Response<Body>, Error>;
@@ -51,16 +59,29 @@ pub struct Peers {
 impl Peers {
     /// `limit` is `--max-body-size` in bytes: it bounds one message of a stream, not the whole body.
     pub fn new(me: Target, limit: usize, spawner: Spawner) -> Self {
-        Self { connections: ArcSwap::default(), spawner, limit, me }
+        Self {
+            connections: ArcSwap::default(),
+            spawner,
+            limit,
+            me,
+        }
     }
 
     fn connection(&self, at: &Endpoint) -> Arc<Connection> {
         if let Some(connection) = self.connections.load().get(at) {
             return connection.clone();
         }
-        let fresh = Arc::new(Connection::new(at.0.clone(), "the sidecar".to_owned(), self.spawner.clone()));
+        let fresh = Arc::new(Connection::new(
+            at.0.clone(),
+            "the sidecar".to_owned(),
+            self.spawner.clone(),
+        ));
         self.connections.rcu(|known| {
-            let mut next = if known.len() < KEPT { HashMap::clone(known) } else { HashMap::new() };
+            let mut next = if known.len() < KEPT {
+                HashMap::clone(known)
+            } else {
+                HashMap::new()
+            };
             next.entry(at.clone()).or_insert_with(|| fresh.clone());
             next
         });
@@ -68,20 +89,35 @@ impl Peers {
     }
 
     fn request(&self, mut call: Call, app: &Target, trace: Option<&Context>) -> Request<Body> {
-        for (name, value) in
-            [(wire::DESTINATION_APP_ID, &app.app_id), (wire::CALLER_NAMESPACE, &self.me.namespace), (wire::CALLER_APP_ID, &self.me.app_id), (wire::CALLEE_APP_ID, &app.app_id)]
-        {
+        for (name, value) in [
+            (wire::DESTINATION_APP_ID, &app.app_id),
+            (wire::CALLER_NAMESPACE, &self.me.namespace),
+            (wire::CALLER_APP_ID, &self.me.app_id),
+            (wire::CALLEE_APP_ID, &app.app_id),
+        ] {
             if let Ok(value) = HeaderValue::from_str(value) {
                 call.headers.insert(name, value);
             }
         }
-        let head = internals::InternalInvokeRequestStream { request: Some(wire::request_head(&mut call)), payload: None };
+        let head = internals::InternalInvokeRequestStream {
+            request: Some(wire::request_head(&mut call)),
+            payload: None,
+        };
         let body = match call.body.at_hand() {
             Some(data) => {
                 let payload = (!data.is_empty()).then_some(common::StreamPayload { data, seq: 0 });
-                Body::Full(wire::frame(&internals::InternalInvokeRequestStream { payload, ..head }))
+                Body::Full(wire::frame(&internals::InternalInvokeRequestStream {
+                    payload,
+                    ..head
+                }))
             }
-            None => Body::stream(Pieces::<internals::InternalInvokeRequestStream>::new(wire::frame(&head), call.body, 0, None, Err)),
+            None => Body::stream(Pieces::<internals::InternalInvokeRequestStream>::new(
+                wire::frame(&head),
+                call.body,
+                0,
+                None,
+                Err,
+            )),
         };
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
@@ -96,10 +132,31 @@ impl Peers {
     }
 }
 
+/// Binary metadata travels as base64; padding is optional on the way in and left out on the way out.
+const BINARY: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The trace a gRPC call came with: the binary form wins over the text.
+/// COMPAT(pkg/diagnostics/grpc_tracing.go).
+pub fn trace_of(headers: &HeaderMap) -> Option<Context> {
+    let binary = headers
+        .get("grpc-trace-bin")
+        .and_then(|value| BINARY.decode(value.as_bytes()).ok())
+        .and_then(|bytes| Context::from_binary(&bytes));
+    binary.or_else(|| {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        Context::from_headers(text("traceparent")?, text("tracestate"))
+    })
+}
+
 /// Trace of this hop as gRPC metadata: text and binary, as the reference sends both.
 pub fn insert_trace(headers: &mut HeaderMap, trace: &Context) {
     crate::app::insert_trace(headers, trace);
-    if let Ok(value) = HeaderValue::try_from(trace.grpc_trace_bin()) {
+    if let Ok(value) = HeaderValue::try_from(BINARY.encode(trace.binary())) {
         headers.insert("grpc-trace-bin", value);
     }
 }
@@ -110,11 +167,21 @@ impl PeerChannel for Peers {
         self.connection(at).reach().await
     }
 
-    async fn invoke(&self, at: &Endpoint, app: &Target, call: Call, trace: Option<&Context>) -> Result<Reply, Error> {
+    async fn invoke(
+        &self,
+        at: &Endpoint,
+        app: &Target,
+        call: Call,
+        trace: Option<&Context>,
+    ) -> Result<Reply, Error> {
         let request = self.request(call, app, trace);
         let (head, incoming) = self.connection(at).send(request).await?.into_parts();
         if head.status != http::StatusCode::OK {
-            return Err(Error::Malformed(format!("the sidecar at {} answered with HTTP status {}", at.0, head.status.as_u16())));
+            return Err(Error::Malformed(format!(
+                "the sidecar at {} answered with HTTP status {}",
+                at.0,
+                head.status.as_u16()
+            )));
         }
         grpc::check(&head.headers)?;
         let mut frames = Frames::new(incoming, self.limit);
@@ -122,15 +189,19 @@ impl PeerChannel for Peers {
             grpc::check(frames.trailers().unwrap_or(&HeaderMap::new()))?;
             return Err(Error::Malformed("no response received from stream".to_owned()));
         };
-        let first = internals::InternalInvokeResponseStream::decode(first).map_err(|error| malformed(error.into()))?;
-        let head = first
-            .response
-            .ok_or_else(|| Error::Malformed("response does not contain the required fields in the leading chunk".to_owned()))?;
-        let body = Payloads::<_, internals::InternalInvokeResponseStream>::body(first.payload, frames, |trailers| {
-            trailers.map_or(Ok(()), |trailers| grpc::check(trailers).map_err(body::Error::from))
-        })
-        .await
-        .map_err(malformed)?;
+        let first = internals::InternalInvokeResponseStream::decode(first)
+            .map_err(|error| malformed(error.into()))?;
+        let head = first.response.ok_or_else(|| {
+            Error::Malformed("response does not contain the required fields in the leading chunk".to_owned())
+        })?;
+        let body =
+            Payloads::<_, internals::InternalInvokeResponseStream>::body(first.payload, frames, |trailers| {
+                trailers.map_or(Ok(()), |trailers| {
+                    grpc::check(trailers).map_err(body::Error::from)
+                })
+            })
+            .await
+            .map_err(malformed)?;
         wire::reply(head, body).map_err(malformed)
     }
 

@@ -80,7 +80,14 @@ where
 {
     /// `limit` is the largest message, in bytes.
     pub fn new(body: B, limit: usize) -> Self {
-        Self { body, held: BytesMut::new(), piece: Bytes::new(), limit, trailers: None, ended: false }
+        Self {
+            body,
+            held: BytesMut::new(),
+            piece: Bytes::new(),
+            limit,
+            trailers: None,
+            ended: false,
+        }
     }
 
     /// Trailers, once the body has ended.
@@ -96,7 +103,11 @@ where
             }
             if self.ended {
                 let left = self.held.len() + self.piece.len();
-                return Poll::Ready(if left == 0 { Ok(None) } else { Err(Error::Truncated(left)) });
+                return Poll::Ready(if left == 0 {
+                    Ok(None)
+                } else {
+                    Err(Error::Truncated(left))
+                });
             }
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 None => self.ended = true,
@@ -122,11 +133,20 @@ where
     }
 
     fn cut(&mut self) -> Result<Option<Bytes>, Error> {
-        let whole = if self.held.is_empty() { &self.piece[..] } else { &self.held[..] };
-        let Some((&[flags, a, b, c, d], rest)) = whole.split_first_chunk::<PREFIX>() else { return Ok(None) };
+        let whole = if self.held.is_empty() {
+            &self.piece[..]
+        } else {
+            &self.held[..]
+        };
+        let Some((&[flags, a, b, c, d], rest)) = whole.split_first_chunk::<PREFIX>() else {
+            return Ok(None);
+        };
         let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
         if length > self.limit {
-            return Err(Error::TooLarge { got: length, limit: self.limit });
+            return Err(Error::TooLarge {
+                got: length,
+                limit: self.limit,
+            });
         }
         if flags != 0 {
             return Err(Error::Compressed);
@@ -162,7 +182,10 @@ impl Chunk for internals::InternalInvokeRequestStream {
     }
 
     fn of(payload: common::StreamPayload) -> Self {
-        Self { request: None, payload: Some(payload) }
+        Self {
+            request: None,
+            payload: Some(payload),
+        }
     }
 }
 
@@ -177,7 +200,10 @@ impl Chunk for internals::InternalInvokeResponseStream {
     }
 
     fn of(payload: common::StreamPayload) -> Self {
-        Self { response: None, payload: Some(payload) }
+        Self {
+            response: None,
+            payload: Some(payload),
+        }
     }
 }
 
@@ -197,8 +223,17 @@ where
 {
     /// The body that begins with the leading message's payload. When the end has already arrived, the result
     /// is plain bytes. `check` judges the trailers at the end (the caller's side looks at `grpc-status`).
-    pub async fn body(first: Option<common::StreamPayload>, frames: Frames<B>, check: fn(Option<&HeaderMap>) -> Result<(), body::Error>) -> Result<Body, Error> {
-        let mut this = Self { first: None, expected: 0, frames, kind: std::marker::PhantomData };
+    pub async fn body(
+        first: Option<common::StreamPayload>,
+        frames: Frames<B>,
+        check: fn(Option<&HeaderMap>) -> Result<(), body::Error>,
+    ) -> Result<Body, Error> {
+        let mut this = Self {
+            first: None,
+            expected: 0,
+            frames,
+            kind: std::marker::PhantomData,
+        };
         if let Some(payload) = first {
             this.first = this.accept(payload)?;
         }
@@ -220,16 +255,27 @@ where
                     Some(payload) => this.accept(payload)?,
                     None => None,
                 };
-                Ok(Body::stream(Checked { second, inner: this, check }))
+                Ok(Body::stream(Checked {
+                    second,
+                    inner: this,
+                    check,
+                }))
             }
             Some(Err(error)) => Err(error),
-            None => Ok(Body::stream(Checked { second: None, inner: this, check })),
+            None => Ok(Body::stream(Checked {
+                second: None,
+                inner: this,
+                check,
+            })),
         }
     }
 
     fn accept(&mut self, payload: common::StreamPayload) -> Result<Option<Bytes>, Error> {
         if payload.seq != self.expected {
-            return Err(Error::Sequence { got: payload.seq, expected: self.expected });
+            return Err(Error::Sequence {
+                got: payload.seq,
+                expected: self.expected,
+            });
         }
         self.expected += 1;
         Ok((!payload.data.is_empty()).then_some(payload.data))
@@ -270,7 +316,10 @@ where
     type Data = Bytes;
     type Error = body::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
         let this = self.get_mut();
         if let Some(data) = this.inner.first.take().or_else(|| this.second.take()) {
             return Poll::Ready(Some(Ok(Frame::data(data))));
@@ -304,7 +353,14 @@ impl<C: Chunk + 'static> Pieces<C> {
         trailers: Option<HeaderMap>,
         failed: fn(body::Error) -> Result<HeaderMap, body::Error>,
     ) -> Self {
-        Self { body, sequence, head: Some(head), trailers, failed, kind: std::marker::PhantomData }
+        Self {
+            body,
+            sequence,
+            head: Some(head),
+            trailers,
+            failed,
+            kind: std::marker::PhantomData,
+        }
     }
 }
 
@@ -312,7 +368,10 @@ impl<C: Chunk + 'static> HttpBody for Pieces<C> {
     type Data = Bytes;
     type Error = body::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
         let this = self.get_mut();
         if let Some(head) = this.head.take() {
             return Poll::Ready(Some(Ok(Frame::data(head))));
@@ -322,7 +381,10 @@ impl<C: Chunk + 'static> HttpBody for Pieces<C> {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if data.is_empty() => continue,
                     Ok(data) => {
-                        let payload = common::StreamPayload { data, seq: this.sequence };
+                        let payload = common::StreamPayload {
+                            data,
+                            seq: this.sequence,
+                        };
                         this.sequence += 1;
                         Some(Ok(Frame::data(crate::wire::frame(&C::of(payload)))))
                     }
@@ -354,10 +416,15 @@ pub fn request_head(call: &mut Call) -> internals::InternalInvokeRequest {
         metadata: fields(&call.headers, !grpc),
         message: Some(common::InvokeRequest {
             method: std::mem::take(&mut call.method),
-            data: (!call.type_url.is_empty())
-                .then(|| Any { type_url: std::mem::take(&mut call.type_url), value: Bytes::new() }),
+            data: (!call.type_url.is_empty()).then(|| Any {
+                type_url: std::mem::take(&mut call.type_url),
+                value: Bytes::new(),
+            }),
             content_type,
-            http_extension: Some(common::HttpExtension { verb, querystring: std::mem::take(&mut call.query) }),
+            http_extension: Some(common::HttpExtension {
+                verb,
+                querystring: std::mem::take(&mut call.query),
+            }),
         }),
         actor: None,
     }
@@ -366,7 +433,9 @@ pub fn request_head(call: &mut Call) -> internals::InternalInvokeRequest {
 /// A call out of its leading message; the body is given separately.
 pub fn call(head: internals::InternalInvokeRequest, body: Body) -> Result<Call, Error> {
     let Some(message) = head.message else {
-        return Err(Error::Protocol("request does not contain the required fields in the leading chunk"));
+        return Err(Error::Protocol(
+            "request does not contain the required fields in the leading chunk",
+        ));
     };
     let extension = message.http_extension.unwrap_or_default();
     let mut headers = headers(head.metadata);
@@ -376,9 +445,15 @@ pub fn call(head: internals::InternalInvokeRequest, body: Body) -> Result<Call, 
         verb: verb_of(extension.verb).ok_or(Error::Protocol("invalid HTTP verb"))?,
         method: message.method,
         query: extension.querystring,
-        event_stream: headers.get(http::header::ACCEPT).is_some_and(|accept| accept == "text/event-stream"),
+        event_stream: headers
+            .get(http::header::ACCEPT)
+            .is_some_and(|accept| accept == "text/event-stream"),
         headers,
-        body: if data.value.is_empty() { body } else { Body::Full(data.value) },
+        body: if data.value.is_empty() {
+            body
+        } else {
+            Body::Full(data.value)
+        },
         type_url: data.type_url,
     })
 }
@@ -386,14 +461,26 @@ pub fn call(head: internals::InternalInvokeRequest, body: Body) -> Result<Call, 
 /// The leading message of a reply, without its body.
 pub fn reply_head(reply: &Reply) -> internals::InternalInvokeResponse {
     let (status, http) = match &reply.status {
-        Status::Http(code) => {
-            (internals::Status { code: i32::from(*code), message: String::new(), details: Vec::new() }, true)
-        }
-        Status::Grpc { code, message, details } => (
+        Status::Http(code) => (
+            internals::Status {
+                code: i32::from(*code),
+                message: String::new(),
+                details: Vec::new(),
+            },
+            true,
+        ),
+        Status::Grpc {
+            code,
+            message,
+            details,
+        } => (
             internals::Status {
                 code: *code,
                 message: message.clone(),
-                details: details.iter().filter_map(|any| Any::decode(any.clone()).ok()).collect(),
+                details: details
+                    .iter()
+                    .filter_map(|any| Any::decode(any.clone()).ok())
+                    .collect(),
             },
             false,
         ),
@@ -403,8 +490,10 @@ pub fn reply_head(reply: &Reply) -> internals::InternalInvokeResponse {
         headers: fields(&reply.headers, http),
         trailers: fields(&reply.trailers, false),
         message: Some(common::InvokeResponse {
-            data: (!reply.type_url.is_empty())
-                .then(|| Any { type_url: reply.type_url.clone(), value: Bytes::new() }),
+            data: (!reply.type_url.is_empty()).then(|| Any {
+                type_url: reply.type_url.clone(),
+                value: Bytes::new(),
+            }),
             content_type: reply.content_type().to_owned(),
         }),
     }
@@ -414,7 +503,9 @@ pub fn reply_head(reply: &Reply) -> internals::InternalInvokeResponse {
 /// COMPAT(pkg/messaging/v1/invoke_method_response.go): `IsHTTPResponse` is "code >= 100".
 pub fn reply(head: internals::InternalInvokeResponse, body: Body) -> Result<Reply, Error> {
     let Some(status) = head.status else {
-        return Err(Error::Protocol("response does not contain the required fields in the leading chunk"));
+        return Err(Error::Protocol(
+            "response does not contain the required fields in the leading chunk",
+        ));
     };
     let mut headers = headers(head.headers);
     let message = head.message.unwrap_or_default();
@@ -426,18 +517,30 @@ pub fn reply(head: internals::InternalInvokeResponse, body: Body) -> Result<Repl
             _ => Status::Grpc {
                 code: status.code,
                 message: status.message,
-                details: status.details.iter().map(|any| any.encode_to_vec().into()).collect(),
+                details: status
+                    .details
+                    .iter()
+                    .map(|any| any.encode_to_vec().into())
+                    .collect(),
             },
         },
         headers,
         trailers: self::headers(head.trailers),
-        body: if data.value.is_empty() { body } else { Body::Full(data.value) },
+        body: if data.value.is_empty() {
+            body
+        } else {
+            Body::Full(data.value)
+        },
         type_url: data.type_url,
     })
 }
 
 pub(crate) fn set_content_type(headers: &mut HeaderMap, content_type: &str, type_url: &str) {
-    let text = if type_url.is_empty() { content_type } else { "application/x-protobuf" };
+    let text = if type_url.is_empty() {
+        content_type
+    } else {
+        "application/x-protobuf"
+    };
     headers.remove(CONTENT_LENGTH);
     if let Ok(value) = HeaderValue::from_str(text)
         && !text.is_empty()
@@ -491,7 +594,11 @@ fn fields(headers: &HeaderMap, canonical: bool) -> Fields {
     let mut fields = Fields::with_capacity(headers.keys_len() + 6);
     for name in headers.keys() {
         let values = headers.get_all(name).iter().map(text).collect();
-        let name = if canonical { canonical_name(name.as_str()) } else { name.as_str().to_owned() };
+        let name = if canonical {
+            canonical_name(name.as_str())
+        } else {
+            name.as_str().to_owned()
+        };
         fields.insert(name, internals::ListStringValue { values });
     }
     fields
@@ -499,13 +606,18 @@ fn fields(headers: &HeaderMap, canonical: bool) -> Fields {
 
 /// A field value as text. Bytes that are not UTF-8 can not travel in a protobuf string: they are replaced.
 fn text(value: &HeaderValue) -> String {
-    value.to_str().map_or_else(|_| String::from_utf8_lossy(value.as_bytes()).into_owned(), str::to_owned)
+    value.to_str().map_or_else(
+        |_| String::from_utf8_lossy(value.as_bytes()).into_owned(),
+        str::to_owned,
+    )
 }
 
 fn headers(fields: Fields) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(fields.len());
     for (name, list) in fields {
-        let Ok(name) = HeaderName::try_from(name) else { continue };
+        let Ok(name) = HeaderName::try_from(name) else {
+            continue;
+        };
         for value in list.values {
             // What cannot be an HTTP field value (a line break) could split the message: it is left out.
             if let Ok(value) = HeaderValue::try_from(value) {
@@ -521,7 +633,11 @@ fn canonical_name(name: &str) -> String {
     let mut start = true;
     name.chars()
         .map(|letter| {
-            let shown = if start { letter.to_ascii_uppercase() } else { letter };
+            let shown = if start {
+                letter.to_ascii_uppercase()
+            } else {
+                letter
+            };
             start = letter == '-';
             shown
         })
@@ -561,7 +677,10 @@ pub fn verb_of(number: i32) -> Option<Method> {
 /// Reads `grpc-status` and `grpc-message` of an answer; `None` while there is no status.
 pub fn grpc_status(headers: &HeaderMap) -> Option<(i32, String)> {
     let code = headers.get("grpc-status")?.to_str().ok()?.parse().ok()?;
-    let message = headers.get("grpc-message").map(HeaderValue::as_bytes).unwrap_or_default();
+    let message = headers
+        .get("grpc-message")
+        .map(HeaderValue::as_bytes)
+        .unwrap_or_default();
     Some((code, percent_decode(message)))
 }
 
@@ -570,7 +689,11 @@ fn percent_decode(text: &[u8]) -> String {
     let mut rest = text;
     while let Some((&byte, tail)) = rest.split_first() {
         let decoded = (byte == b'%')
-            .then(|| tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok()).and_then(|hex| u8::from_str_radix(hex, 16).ok()))
+            .then(|| {
+                tail.get(..2)
+                    .and_then(|hex| std::str::from_utf8(hex).ok())
+                    .and_then(|hex| u8::from_str_radix(hex, 16).ok())
+            })
             .flatten();
         match decoded {
             Some(decoded) => {

@@ -40,7 +40,7 @@ pub use self::family::{Family, Label};
 pub use self::grpc::Grpc;
 pub use self::histogram::{Buckets, Histogram};
 pub use self::http::{Http, HttpConfig};
-pub use self::invocation::{Access, Invocation, Shape};
+pub use self::invocation::{Access, Answer, Invocation, Shape};
 pub use self::paths::PathError;
 pub use self::process::process;
 pub use self::resiliency::{Applied, Direction, Policy, Resiliency};

@@ -58,11 +58,17 @@ pub struct GrpcApp {
 impl GrpcApp {
     /// Connects lazily: the app may start after the sidecar.
     pub fn new(config: Config, spawner: Spawner) -> Result<Self, Error> {
-        let host = if config.host.contains(':') { format!("[{}]", config.host) } else { config.host };
+        let host = if config.host.contains(':') {
+            format!("[{}]", config.host)
+        } else {
+            config.host
+        };
         let mut token = (!config.token.is_empty())
             .then(|| HeaderValue::from_str(&config.token))
             .transpose()
-            .map_err(|_| Error::Invalid("APP_API_TOKEN has characters that cannot be in gRPC metadata".to_owned()))?;
+            .map_err(|_| {
+                Error::Invalid("APP_API_TOKEN has characters that cannot be in gRPC metadata".to_owned())
+            })?;
         if let Some(token) = token.as_mut() {
             token.set_sensitive(true);
         }
@@ -99,9 +105,23 @@ impl GrpcApp {
 #[async_trait::async_trait]
 impl AppChannel for GrpcApp {
     async fn subscriptions(&self) -> Result<Vec<Subscription>, Error> {
-        match self.unary::<(), runtime::ListTopicSubscriptionsResponse>(LIST_TOPIC_SUBSCRIPTIONS, HeaderMap::new(), &()).await {
-            Ok(answer) => Ok(answer.message.subscriptions.into_iter().map(subscription).collect()),
-            Err(Error::Status { code: UNIMPLEMENTED, .. }) => Ok(Vec::new()),
+        match self
+            .unary::<(), runtime::ListTopicSubscriptionsResponse>(
+                LIST_TOPIC_SUBSCRIPTIONS,
+                HeaderMap::new(),
+                &(),
+            )
+            .await
+        {
+            Ok(answer) => Ok(answer
+                .message
+                .subscriptions
+                .into_iter()
+                .map(subscription)
+                .collect()),
+            Err(Error::Status {
+                code: UNIMPLEMENTED, ..
+            }) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }
@@ -110,29 +130,54 @@ impl AppChannel for GrpcApp {
         let content_type = call.content_type().to_owned();
         let verb = wire::verb_number(&call.verb);
         let headers = metadata_of(&call.headers);
-        let value = call.body.collect(self.limit).await.map_err(|error| Error::Invalid(error.to_string()))?;
+        let value = call
+            .body
+            .collect(self.limit)
+            .await
+            .map_err(|error| Error::Invalid(error.to_string()))?;
         let message = common::InvokeRequest {
             method: call.method,
-            data: Some(Any { type_url: call.type_url, value }),
+            data: Some(Any {
+                type_url: call.type_url,
+                value,
+            }),
             content_type,
-            http_extension: Some(common::HttpExtension { verb, querystring: call.query }),
+            http_extension: Some(common::HttpExtension {
+                verb,
+                querystring: call.query,
+            }),
         };
-        match self.unary::<_, common::InvokeResponse>(ON_INVOKE, headers, &message).await {
+        match self
+            .unary::<_, common::InvokeResponse>(ON_INVOKE, headers, &message)
+            .await
+        {
             Ok(answer) => {
                 let data = answer.message.data.unwrap_or_default();
                 let mut headers = answer.headers;
                 headers.remove(http::header::CONTENT_TYPE);
                 wire::set_content_type(&mut headers, &answer.message.content_type, &data.type_url);
                 Ok(Reply {
-                    status: Status::Grpc { code: 0, message: String::new(), details: Vec::new() },
+                    status: Status::Grpc {
+                        code: 0,
+                        message: String::new(),
+                        details: Vec::new(),
+                    },
                     headers,
                     trailers: answer.trailers,
                     body: data.value.into(),
                     type_url: data.type_url,
                 })
             }
-            Err(Error::Status { code, message, details }) => Ok(Reply {
-                status: Status::Grpc { code, message, details: status_details(&details) },
+            Err(Error::Status {
+                code,
+                message,
+                details,
+            }) => Ok(Reply {
+                status: Status::Grpc {
+                    code,
+                    message,
+                    details: status_details(&details),
+                },
                 headers: HeaderMap::new(),
                 trailers: HeaderMap::new(),
                 body: Body::Empty,
@@ -157,9 +202,14 @@ impl AppChannel for GrpcApp {
         if let Some(trace) = &event.trace {
             insert_trace(&mut headers, trace);
         }
-        match self.unary::<_, runtime::TopicEventResponse>(ON_TOPIC_EVENT, headers, &message).await {
+        match self
+            .unary::<_, runtime::TopicEventResponse>(ON_TOPIC_EVENT, headers, &message)
+            .await
+        {
             Ok(answer) => outcome(answer.message.status),
-            Err(Error::Status { code: UNIMPLEMENTED, .. }) => Err(Error::Unimplemented("OnTopicEvent")),
+            Err(Error::Status {
+                code: UNIMPLEMENTED, ..
+            }) => Err(Error::Unimplemented("OnTopicEvent")),
             Err(error) => Err(error),
         }
     }
@@ -173,7 +223,9 @@ impl AppChannel for GrpcApp {
 
     async fn healthy(&self) -> Result<(), Error> {
         let probe = self.unary::<(), ()>(HEALTH_CHECK, HeaderMap::new(), &());
-        tokio::time::timeout(self.health_timeout, probe).await.map_err(|_| Error::Timeout(self.health_timeout))??;
+        tokio::time::timeout(self.health_timeout, probe)
+            .await
+            .map_err(|_| Error::Timeout(self.health_timeout))??;
         Ok(())
     }
 }
@@ -184,7 +236,9 @@ pub fn outcome(status: i32) -> Result<Outcome, Error> {
         Ok(TopicEventResponseStatus::Success) => Ok(Outcome::Success),
         Ok(TopicEventResponseStatus::Retry) => Ok(Outcome::Retry),
         Ok(TopicEventResponseStatus::Drop) => Ok(Outcome::Drop),
-        Err(_) => Err(Error::Malformed(format!("unknown status returned from app while processing pub/sub event: {status}"))),
+        Err(_) => Err(Error::Malformed(format!(
+            "unknown status returned from app while processing pub/sub event: {status}"
+        ))),
     }
 }
 
@@ -252,15 +306,28 @@ fn status_details(encoded: &[u8]) -> Vec<Bytes> {
     }
     // Details that cannot be read are no details: code and message stand for themselves.
     let status = RpcStatus::decode(encoded).unwrap_or_default();
-    status.details.iter().map(|any| any.encode_to_vec().into()).collect()
+    status
+        .details
+        .iter()
+        .map(|any| any.encode_to_vec().into())
+        .collect()
 }
 
 fn subscription(declared: runtime::TopicSubscription) -> Subscription {
     let routes = declared.routes.unwrap_or_default();
-    let mut rules: Vec<Rule> =
-        routes.rules.into_iter().map(|rule| Rule { expression: rule.r#match, path: rule.path }).collect();
+    let mut rules: Vec<Rule> = routes
+        .rules
+        .into_iter()
+        .map(|rule| Rule {
+            expression: rule.r#match,
+            path: rule.path,
+        })
+        .collect();
     if !routes.default.is_empty() || rules.is_empty() {
-        rules.push(Rule { expression: String::new(), path: routes.default });
+        rules.push(Rule {
+            expression: String::new(),
+            path: routes.default,
+        });
     }
     let bulk = declared.bulk_subscribe.unwrap_or_default();
     Subscription {
@@ -269,7 +336,11 @@ fn subscription(declared: runtime::TopicSubscription) -> Subscription {
         metadata: declared.metadata.into_iter().collect::<Metadata>(),
         rules,
         dead_letter_topic: declared.dead_letter_topic,
-        bulk: Bulk { enabled: bulk.enabled, max_messages: bulk.max_messages_count, max_await_ms: bulk.max_await_duration_ms },
+        bulk: Bulk {
+            enabled: bulk.enabled,
+            max_messages: bulk.max_messages_count,
+            max_await_ms: bulk.max_await_duration_ms,
+        },
     }
 }
 
@@ -286,7 +357,13 @@ pub fn topic_event(event: &TopicEvent) -> Result<runtime::TopicEventRequest, Err
     let mut data = None;
     let mut extensions = std::collections::BTreeMap::new();
     for (name, value) in envelope {
-        let text = |value: Value| if let Value::String(text) = value { text } else { String::new() };
+        let text = |value: Value| {
+            if let Value::String(text) = value {
+                text
+            } else {
+                String::new()
+            }
+        };
         match name.as_str() {
             "id" => message.id = text(value),
             "source" => message.source = text(value),
@@ -295,9 +372,11 @@ pub fn topic_event(event: &TopicEvent) -> Result<runtime::TopicEventRequest, Err
             "datacontenttype" => message.data_content_type = text(value),
             "data_base64" if !value.is_null() => {
                 let encoded = text(value);
-                let decoded = BASE64
-                    .decode(encoded)
-                    .map_err(|error| Error::Malformed(format!("unable to base64 decode cloudEvent field data_base64: {error}")))?;
+                let decoded = BASE64.decode(encoded).map_err(|error| {
+                    Error::Malformed(format!(
+                        "unable to base64 decode cloudEvent field data_base64: {error}"
+                    ))
+                })?;
                 message.data = decoded.into();
                 data = None;
             }
@@ -319,12 +398,19 @@ pub fn topic_event(event: &TopicEvent) -> Result<runtime::TopicEventRequest, Err
 
 /// The bytes of a `data` member, by its content type.
 fn payload(content_type: &str, data: Value) -> Result<Bytes, Error> {
-    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let kind = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     let is_text = kind.starts_with("text/") || kind == "application/xml";
     let is_json = kind == "application/json" || kind.ends_with("+json");
     match data {
         Value::String(text) if is_text => Ok(text.into()),
-        _ if is_text => Err(Error::Malformed("unexpected data type encountered in envelope".to_owned())),
+        _ if is_text => Err(Error::Malformed(
+            "unexpected data type encountered in envelope".to_owned(),
+        )),
         data if is_json => Ok(data.to_string().into()),
         _ => Ok(Bytes::new()),
     }
@@ -336,11 +422,14 @@ fn struct_value(value: Value) -> prost_types::Value {
         Value::Bool(flag) => Kind::BoolValue(flag),
         Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
         Value::String(text) => Kind::StringValue(text),
-        Value::Array(items) => {
-            Kind::ListValue(prost_types::ListValue { values: items.into_iter().map(struct_value).collect() })
-        }
+        Value::Array(items) => Kind::ListValue(prost_types::ListValue {
+            values: items.into_iter().map(struct_value).collect(),
+        }),
         Value::Object(members) => Kind::StructValue(prost_types::Struct {
-            fields: members.into_iter().map(|(name, value)| (name, struct_value(value))).collect(),
+            fields: members
+                .into_iter()
+                .map(|(name, value)| (name, struct_value(value)))
+                .collect(),
         }),
     };
     prost_types::Value { kind: Some(kind) }

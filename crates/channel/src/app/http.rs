@@ -54,12 +54,20 @@ enum Transport {
 impl HttpApp {
     /// Connects lazily: the app may start after the sidecar. `app_id` goes out with `GET /dapr/subscribe`.
     pub fn new(config: Config, app_id: &str, spawner: Spawner) -> Result<Self, Error> {
-        let host = if config.host.contains(':') { format!("[{}]", config.host) } else { config.host.clone() };
+        let host = if config.host.contains(':') {
+            format!("[{}]", config.host)
+        } else {
+            config.host.clone()
+        };
         let address = format!("{host}:{}", config.port);
         let value = |text: &str, what: &str| {
-            HeaderValue::from_str(text).map_err(|_| Error::Invalid(format!("{what} has characters that cannot be in an HTTP header")))
+            HeaderValue::from_str(text).map_err(|_| {
+                Error::Invalid(format!("{what} has characters that cannot be in an HTTP header"))
+            })
         };
-        let mut token = (!config.token.is_empty()).then(|| value(&config.token, "APP_API_TOKEN")).transpose()?;
+        let mut token = (!config.token.is_empty())
+            .then(|| value(&config.token, "APP_API_TOKEN"))
+            .transpose()?;
         if let Some(token) = token.as_mut() {
             token.set_sensitive(true);
         }
@@ -81,7 +89,9 @@ impl HttpApp {
     async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, Error> {
         let permit = self.permit().await;
         if let Some(token) = &self.token {
-            request.headers_mut().insert(HeaderName::from_static("dapr-api-token"), token.clone());
+            request
+                .headers_mut()
+                .insert(HeaderName::from_static("dapr-api-token"), token.clone());
         }
         let response = match &self.transport {
             Transport::Http1(pool) => {
@@ -104,8 +114,16 @@ impl HttpApp {
         }
     }
 
-    async fn exchange(&self, method: Method, path: &str, headers: HeaderMap, body: Body) -> Result<Response<Body>, Error> {
-        let uri: Uri = path.parse().map_err(|_| Error::Invalid(format!("{path:?} is not a valid URL path")))?;
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Body,
+    ) -> Result<Response<Body>, Error> {
+        let uri: Uri = path
+            .parse()
+            .map_err(|_| Error::Invalid(format!("{path:?} is not a valid URL path")))?;
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = uri;
@@ -118,7 +136,10 @@ impl HttpApp {
 fn held(body: Body, permit: OwnedSemaphorePermit) -> Body {
     match body {
         Body::Empty | Body::Full(_) => body,
-        other => Body::stream(Held { body: other, _permit: permit }),
+        other => Body::stream(Held {
+            body: other,
+            _permit: permit,
+        }),
     }
 }
 
@@ -149,14 +170,22 @@ impl AppChannel for HttpApp {
         let mut headers = HeaderMap::new();
         headers.insert(HeaderName::from_static("dapr-app-id"), self.app_id.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let response = self.exchange(Method::GET, "/dapr/subscribe", headers, Body::Empty).await?;
+        let response = self
+            .exchange(Method::GET, "/dapr/subscribe", headers, Body::Empty)
+            .await?;
         let status = response.status();
-        let body = response.into_body().collect(ANSWER_LIMIT).await.map_err(|error| Error::Malformed(error.to_string()))?;
+        let body = response
+            .into_body()
+            .collect(ANSWER_LIMIT)
+            .await
+            .map_err(|error| Error::Malformed(error.to_string()))?;
         match status.as_u16() {
             200..=299 if body.is_empty() => Ok(Vec::new()),
             200..=299 => Declared::parse(&body),
             404 => Ok(Vec::new()),
-            other => Err(Error::Unavailable(format!("app answered GET /dapr/subscribe with status {other}"))),
+            other => Err(Error::Unavailable(format!(
+                "app answered GET /dapr/subscribe with status {other}"
+            ))),
         }
     }
 
@@ -208,9 +237,15 @@ impl AppChannel for HttpApp {
             super::insert_trace(&mut headers, trace);
         }
         let path = format!("/{}", event.path.trim_start_matches('/'));
-        let response = self.exchange(Method::POST, &path, headers, Body::Full(event.envelope)).await?;
+        let response = self
+            .exchange(Method::POST, &path, headers, Body::Full(event.envelope))
+            .await?;
         let status = response.status().as_u16();
-        let body = response.into_body().collect(ANSWER_LIMIT).await.map_err(|error| Error::Unavailable(error.to_string()))?;
+        let body = response
+            .into_body()
+            .collect(ANSWER_LIMIT)
+            .await
+            .map_err(|error| Error::Unavailable(error.to_string()))?;
         outcome(status, &body)
     }
 
@@ -220,10 +255,14 @@ impl AppChannel for HttpApp {
 
     async fn healthy(&self) -> Result<(), Error> {
         let probe = self.exchange(Method::GET, &self.health_path, HeaderMap::new(), Body::Empty);
-        let response = tokio::time::timeout(self.health_timeout, probe).await.map_err(|_| Error::Timeout(self.health_timeout))??;
+        let response = tokio::time::timeout(self.health_timeout, probe)
+            .await
+            .map_err(|_| Error::Timeout(self.health_timeout))??;
         match response.status().as_u16() {
             200..=299 => Ok(()),
-            other => Err(Error::Unavailable(format!("Health check failed with status code: {other}"))),
+            other => Err(Error::Unavailable(format!(
+                "Health check failed with status code: {other}"
+            ))),
         }
     }
 }
@@ -244,13 +283,18 @@ fn outcome(status: u16, body: &[u8]) -> Result<Outcome, Error> {
                 "" | "SUCCESS" => Ok(Outcome::Success),
                 "RETRY" => Ok(Outcome::Retry),
                 "DROP" => Ok(Outcome::Drop),
-                other => Err(Error::Malformed(format!("unknown status returned from app while processing pub/sub event: {other}"))),
+                other => Err(Error::Malformed(format!(
+                    "unknown status returned from app while processing pub/sub event: {other}"
+                ))),
             },
         },
         404 => Ok(Outcome::Drop),
         other => Err(Error::Status {
             code: crate::app::grpc_code_of_http(other),
-            message: format!("retriable error returned from app while processing pub/sub event: {}. status code returned: {other}", String::from_utf8_lossy(body)),
+            message: format!(
+                "retriable error returned from app while processing pub/sub event: {}. status code returned: {other}",
+                String::from_utf8_lossy(body)
+            ),
             details: Vec::new(),
         }),
     }
@@ -260,8 +304,27 @@ fn outcome(status: u16, body: &[u8]) -> Result<Outcome, Error> {
 fn escape_path(out: &mut String, path: &str) {
     for byte in path.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b'!' | b'$' | b'&' | b'\'' | b'('
-            | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@' => out.push(char::from(byte)),
+            b'a'..=b'z'
+            | b'A'..=b'Z'
+            | b'0'..=b'9'
+            | b'-'
+            | b'.'
+            | b'_'
+            | b'~'
+            | b'/'
+            | b'!'
+            | b'$'
+            | b'&'
+            | b'\''
+            | b'('
+            | b')'
+            | b'*'
+            | b'+'
+            | b','
+            | b';'
+            | b'='
+            | b':'
+            | b'@' => out.push(char::from(byte)),
             other => out.push_str(&format!("%{other:02X}")),
         }
     }
@@ -307,17 +370,38 @@ struct DeclaredBulk {
 
 impl Declared {
     fn parse(body: &[u8]) -> Result<Vec<Subscription>, Error> {
-        let declared: Option<Vec<Self>> = serde_json::from_slice(body)
-            .map_err(|error| Error::Malformed(format!("the app's answer to GET /dapr/subscribe is not a list of subscriptions: {error}")))?;
-        Ok(declared.unwrap_or_default().into_iter().map(Self::into_subscription).collect())
+        let declared: Option<Vec<Self>> = serde_json::from_slice(body).map_err(|error| {
+            Error::Malformed(format!(
+                "the app's answer to GET /dapr/subscribe is not a list of subscriptions: {error}"
+            ))
+        })?;
+        Ok(declared
+            .unwrap_or_default()
+            .into_iter()
+            .map(Self::into_subscription)
+            .collect())
     }
 
     fn into_subscription(self) -> Subscription {
-        let mut rules: Vec<Rule> =
-            self.routes.rules.into_iter().map(|rule| Rule { expression: rule.expression, path: rule.path }).collect();
-        let default = if self.routes.default.is_empty() { self.route } else { self.routes.default };
+        let mut rules: Vec<Rule> = self
+            .routes
+            .rules
+            .into_iter()
+            .map(|rule| Rule {
+                expression: rule.expression,
+                path: rule.path,
+            })
+            .collect();
+        let default = if self.routes.default.is_empty() {
+            self.route
+        } else {
+            self.routes.default
+        };
         if !default.is_empty() {
-            rules.push(Rule { expression: String::new(), path: default });
+            rules.push(Rule {
+                expression: String::new(),
+                path: default,
+            });
         }
         Subscription {
             pubsub: self.pubsub,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use std::future::Future;
 use std::pin::Pin;
@@ -44,7 +44,12 @@ struct Shared {
 impl Pool {
     /// `address` is `host:port`; nothing is connected yet.
     pub(crate) fn new(address: String) -> Self {
-        Self { shared: Arc::new(Shared { address, idle: Mutex::new(Vec::new()) }) }
+        Self {
+            shared: Arc::new(Shared {
+                address,
+                idle: Mutex::new(Vec::new()),
+            }),
+        }
     }
 
     /// Sends a request and waits for the head of the answer. A kept connection that the server closed meanwhile is
@@ -67,7 +72,12 @@ impl Pool {
     /// Hands the answer on; one that is complete already frees its connection now.
     async fn answer(&self, link: Link, response: Response<Incoming>) -> Response<Body> {
         let (head, incoming) = response.into_parts();
-        let mut stream = Answer { incoming, link: Some(link), pool: self.shared.clone(), ended: false };
+        let mut stream = Answer {
+            incoming,
+            link: Some(link),
+            pool: self.shared.clone(),
+            ended: false,
+        };
         if stream.incoming.is_end_stream() {
             stream.finish();
             return Response::from_parts(head, Body::Empty);
@@ -84,7 +94,10 @@ impl Pool {
             Some(None) => Body::Empty,
             Some(Some(Ok(frame))) => match frame.into_data() {
                 Ok(data) if stream.is_end_stream() => Body::Full(data),
-                Ok(data) => Body::stream(Begun { first: Some(data), rest: stream }),
+                Ok(data) => Body::stream(Begun {
+                    first: Some(data),
+                    rest: stream,
+                }),
                 Err(_trailers) => Body::stream(stream),
             },
             Some(Some(Err(error))) => Body::stream(Broken(Some(error))),
@@ -97,7 +110,11 @@ impl Pool {
 impl Shared {
     fn take(&self) -> Option<Link> {
         loop {
-            let mut link = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop()?;
+            let mut link = self
+                .idle
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .pop()?;
             // A look at the socket, without waiting: did the server close it meanwhile?
             let mut cx = Context::from_waker(std::task::Waker::noop());
             if link.driver.as_mut().poll(&mut cx).is_pending() && link.sender.is_ready() {
@@ -107,14 +124,20 @@ impl Shared {
     }
 
     async fn connect(&self) -> Result<Link, Error> {
-        let stream =
-            TcpStream::connect(&self.address).await.map_err(|error| Error::Unavailable(describe(&self.address, &error)))?;
-        stream.set_nodelay(true).map_err(|error| Error::Unavailable(describe(&self.address, &error)))?;
+        let stream = TcpStream::connect(&self.address)
+            .await
+            .map_err(|error| Error::Unavailable(describe(&self.address, &error)))?;
+        stream
+            .set_nodelay(true)
+            .map_err(|error| Error::Unavailable(describe(&self.address, &error)))?;
         let (sender, driver) = http1::Builder::new()
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| Error::Unavailable(describe(&self.address, &error)))?;
-        Ok(Link { sender, driver: Box::pin(driver) })
+        Ok(Link {
+            sender,
+            driver: Box::pin(driver),
+        })
     }
 
     fn keep(&self, mut link: Link) {
@@ -123,7 +146,10 @@ impl Shared {
         if link.driver.as_mut().poll(&mut cx).is_ready() || link.sender.is_closed() {
             return;
         }
-        let mut idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if idle.len() < KEPT {
             idle.push(link);
         }
@@ -147,7 +173,7 @@ type Failure = (hyper::Error, Option<Request<Body>>);
 /// of it was sent.
 async fn exchange(
     driver: &mut Pin<Box<Driver>>,
-    answer: impl Future<Output = Result<Response<Incoming>, http1::TrySendError<Request<Body>>>>,
+    answer: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>>,
 ) -> Result<Response<Incoming>, Failure> {
     let mut answer = std::pin::pin!(answer);
     let mut closed = false;
@@ -186,7 +212,10 @@ impl HttpBody for Answer {
     type Data = Bytes;
     type Error = body::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
         let this = self.get_mut();
         if this.ended {
             return Poll::Ready(None);
@@ -243,7 +272,10 @@ impl HttpBody for Begun {
     type Data = Bytes;
     type Error = body::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
         let this = self.get_mut();
         match this.first.take() {
             Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
@@ -263,7 +295,10 @@ impl HttpBody for Broken {
     type Data = Bytes;
     type Error = body::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
         Poll::Ready(self.0.take().map(Err))
     }
 }

@@ -1,4 +1,6 @@
-use super::{Frames, Payloads, Pieces, call, frame, grpc_status, grpc_trailers, reply, reply_head, request_head};
+use super::{
+    Frames, Payloads, Pieces, call, frame, grpc_status, grpc_trailers, reply, reply_head, request_head,
+};
 use crate::body::{self, Body};
 use crate::call::{Call, Reply, Status};
 use bytes::Bytes;
@@ -21,7 +23,10 @@ impl HttpBody for Script {
     type Data = Bytes;
     type Error = body::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
         if let Some(piece) = self.pieces.pop_front() {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
@@ -30,7 +35,10 @@ impl HttpBody for Script {
 }
 
 fn script(pieces: &[&[u8]]) -> Script {
-    Script { pieces: pieces.iter().map(|piece| Bytes::copy_from_slice(piece)).collect(), trailers: None }
+    Script {
+        pieces: pieces.iter().map(|piece| Bytes::copy_from_slice(piece)).collect(),
+        trailers: None,
+    }
 }
 
 /// One message "abc" and one empty one, as gRPC frames.
@@ -41,7 +49,11 @@ async fn messages_are_cut_the_same_however_they_arrive() {
     for split in 0..TWO.len() {
         let (left, right) = TWO.split_at(split);
         let mut frames = Frames::new(script(&[left, right]), 100);
-        assert_eq!(frames.message().await.expect("first"), Some(Bytes::from_static(b"abc")), "split at {split}");
+        assert_eq!(
+            frames.message().await.expect("first"),
+            Some(Bytes::from_static(b"abc")),
+            "split at {split}"
+        );
         assert_eq!(frames.message().await.expect("second"), Some(Bytes::new()));
         assert_eq!(frames.message().await.expect("end"), None);
     }
@@ -52,10 +64,19 @@ async fn broken_frames_are_refused() {
     for (bytes, expected) in [
         (&b"\0\0\0\0\x09abc"[..], "message is cut off: 8 bytes left"),
         (&b"\0\0"[..], "message is cut off: 2 bytes left"),
-        (&b"\0\xff\xff\xff\xff"[..], "grpc: received message larger than max (4294967295 vs. 10)"),
-        (&b"\x01\0\0\0\x01a"[..], "compressed message received, but no compression was offered"),
+        (
+            &b"\0\xff\xff\xff\xff"[..],
+            "grpc: received message larger than max (4294967295 vs. 10)",
+        ),
+        (
+            &b"\x01\0\0\0\x01a"[..],
+            "compressed message received, but no compression was offered",
+        ),
     ] {
-        let error = Frames::new(script(&[bytes]), 10).message().await.expect_err("must fail");
+        let error = Frames::new(script(&[bytes]), 10)
+            .message()
+            .await
+            .expect_err("must fail");
         assert_eq!(error.to_string(), expected);
     }
 }
@@ -65,22 +86,42 @@ fn sample_call(body: Body) -> Call {
     headers.insert("content-type", "application/json".parse().expect("value"));
     headers.append("x-many", "1".parse().expect("value"));
     headers.append("x-many", "2".parse().expect("value"));
-    Call { verb: http::Method::PUT, method: "orders/1".into(), query: "a=b%20c".into(), headers, body, ..Default::default() }
+    Call {
+        verb: http::Method::PUT,
+        method: "orders/1".into(),
+        query: "a=b%20c".into(),
+        headers,
+        body,
+        ..Default::default()
+    }
 }
 
 #[test]
 fn a_call_survives_the_wire() {
     let head = request_head(&mut sample_call(Body::Empty));
-    assert!(head.metadata.contains_key("Content-Type"), "HTTP callers are marked by Go's header form");
+    assert!(
+        head.metadata.contains_key("Content-Type"),
+        "HTTP callers are marked by Go's header form"
+    );
     let back = call(head, Body::Empty).expect("call");
     let given = sample_call(Body::Empty);
-    assert_eq!((back.verb, back.method, back.query), (given.verb, given.method, given.query));
+    assert_eq!(
+        (back.verb, back.method, back.query),
+        (given.verb, given.method, given.query)
+    );
     assert_eq!(back.headers, given.headers);
 }
 
 #[test]
 fn a_reply_survives_the_wire() {
-    for status in [Status::Http(404), Status::Grpc { code: 5, message: "no".into(), details: Vec::new() }] {
+    for status in [
+        Status::Http(404),
+        Status::Grpc {
+            code: 5,
+            message: "no".into(),
+            details: Vec::new(),
+        },
+    ] {
         let mut given = Reply::http(200, Bytes::new());
         given.status = status;
         given.headers.insert("x-a", "b".parse().expect("value"));
@@ -98,10 +139,19 @@ async fn through(pieces: &[&[u8]]) -> Result<Bytes, body::Error> {
     while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut sent).poll_frame(cx)).await {
         wire.push(frame?.into_data().expect("data"));
     }
-    let mut frames = Frames::new(Script { pieces: wire.into(), trailers: None }, 1 << 20);
+    let mut frames = Frames::new(
+        Script {
+            pieces: wire.into(),
+            trailers: None,
+        },
+        1 << 20,
+    );
     let first = frames.message().await?.expect("head");
     let first = InternalInvokeRequestStream::decode(first)?;
-    Payloads::<_, InternalInvokeRequestStream>::body(first.payload, frames, |_| Ok(())).await?.collect(1 << 20).await
+    Payloads::<_, InternalInvokeRequestStream>::body(first.payload, frames, |_| Ok(()))
+        .await?
+        .collect(1 << 20)
+        .await
 }
 
 #[tokio::test]
@@ -115,19 +165,40 @@ async fn bodies_survive_the_wire() {
 async fn payloads_out_of_order_are_refused() {
     let payload = |seq| InternalInvokeResponseStream {
         response: None,
-        payload: Some(StreamPayload { data: Bytes::from_static(b"x"), seq }),
+        payload: Some(StreamPayload {
+            data: Bytes::from_static(b"x"),
+            seq,
+        }),
     };
     let wire = [frame(&payload(1)), frame(&payload(3))];
-    let frames = Frames::new(Script { pieces: wire.into(), trailers: None }, 100);
-    let first = Some(StreamPayload { data: Bytes::from_static(b"x"), seq: 0 });
-    let body = Payloads::<_, InternalInvokeResponseStream>::body(first, frames, |_| Ok(())).await.expect("head");
+    let frames = Frames::new(
+        Script {
+            pieces: wire.into(),
+            trailers: None,
+        },
+        100,
+    );
+    let first = Some(StreamPayload {
+        data: Bytes::from_static(b"x"),
+        seq: 0,
+    });
+    let body = Payloads::<_, InternalInvokeResponseStream>::body(first, frames, |_| Ok(()))
+        .await
+        .expect("head");
     let error = body.collect(100).await.expect_err("gap");
-    assert_eq!(error.to_string(), "invalid sequence number received: 3 (expected: 2)");
+    assert_eq!(
+        error.to_string(),
+        "invalid sequence number received: 3 (expected: 2)"
+    );
 }
 
 #[test]
 fn status_text_is_percent_encoded() {
     for text in ["plain", "100 %", "zwölf\n", ""] {
-        assert_eq!(grpc_status(&grpc_trailers(13, text)), Some((13, text.to_owned())), "{text}");
+        assert_eq!(
+            grpc_status(&grpc_trailers(13, text)),
+            Some((13, text.to_owned())),
+            "{text}"
+        );
     }
 }

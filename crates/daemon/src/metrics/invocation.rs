@@ -17,6 +17,30 @@ pub struct Invocation {
     reply_latency: Family<Histogram, 2>,
 }
 
+/// How an app answered, in the terms of its protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Http(StatusCode),
+    /// A gRPC status code, 0 to 16.
+    Grpc(i32),
+}
+
+impl Answer {
+    fn as_str(&self) -> &str {
+        const GRPC: [&str; 17] = [
+            "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16",
+        ];
+        match self {
+            Self::Http(status) => status.as_str(),
+            Self::Grpc(code) => usize::try_from(*code)
+                .ok()
+                .and_then(|code| GRPC.get(code))
+                .copied()
+                .unwrap_or("2"),
+        }
+    }
+}
+
 /// Whether a call is one message each way or a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -79,12 +103,12 @@ impl Invocation {
     }
 
     /// An answer sent back to the app that called.
-    pub fn answered(&self, to: &str, status: StatusCode) {
+    pub fn answered(&self, to: &str, status: Answer) {
         self.answered.with([to, status.as_str()]).increment();
     }
 
     /// An answer received from the app that was called. Streams are not timed.
-    pub fn replied(&self, from: &str, status: StatusCode, shape: Shape, elapsed: Duration) {
+    pub fn replied(&self, from: &str, status: Answer, shape: Shape, elapsed: Duration) {
         self.replied
             .with([from, status.as_str(), shape.word()])
             .increment();

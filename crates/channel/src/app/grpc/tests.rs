@@ -19,15 +19,26 @@ fn event(envelope: &str) -> TopicEvent {
 #[test]
 fn data_by_content_type() {
     for (members, expected) in [
-        (r#""datacontenttype":"application/json","data":{"n":1}"#, &b"{\"n\":1}"[..]),
+        (
+            r#""datacontenttype":"application/json","data":{"n":1}"#,
+            &b"{\"n\":1}"[..],
+        ),
         (r#""datacontenttype":"text/plain","data":"hello""#, b"hello"),
-        (r#""datacontenttype":"application/octet-stream","data_base64":"aGk=""#, b"hi"),
+        (
+            r#""datacontenttype":"application/octet-stream","data_base64":"aGk=""#,
+            b"hi",
+        ),
         (r#""datacontenttype":"application/json","data":null"#, b""),
     ] {
-        let message = topic_event(&event(&format!(r#"{{"id":"1","source":"s","type":"y","specversion":"1.0",{members}}}"#)))
-            .expect(members);
+        let message = topic_event(&event(&format!(
+            r#"{{"id":"1","source":"s","type":"y","specversion":"1.0",{members}}}"#
+        )))
+        .expect(members);
         assert_eq!(message.data, expected, "{members}");
-        assert_eq!((message.id.as_str(), message.topic.as_str(), message.path.as_str()), ("1", "t", "/x"));
+        assert_eq!(
+            (message.id.as_str(), message.topic.as_str(), message.path.as_str()),
+            ("1", "t", "/x")
+        );
     }
 }
 
@@ -45,7 +56,10 @@ fn what_is_no_event_is_refused() {
     for (envelope, expected) in [
         ("[]", "not a JSON object"),
         (r#"{"data_base64":"%%"}"#, "base64"),
-        (r#"{"datacontenttype":"text/plain","data":{}}"#, "unexpected data type"),
+        (
+            r#"{"datacontenttype":"text/plain","data":{}}"#,
+            "unexpected data type",
+        ),
     ] {
         let error = topic_event(&event(envelope)).expect_err("must fail").to_string();
         assert!(error.contains(expected), "{error}");

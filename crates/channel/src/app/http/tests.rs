@@ -12,9 +12,19 @@ fn answers_to_an_event() {
         (200, r#"{"other":1}"#, Ok(Outcome::Success)),
         (200, r#"{"status":"RETRY"}"#, Ok(Outcome::Retry)),
         (200, r#"{"status":"DROP"}"#, Ok(Outcome::Drop)),
-        (200, r#"{"status":"LATER"}"#, Err("unknown status returned from app")),
+        (
+            200,
+            r#"{"status":"LATER"}"#,
+            Err("unknown status returned from app"),
+        ),
         (404, "", Ok(Outcome::Drop)),
-        (500, "oops", Err("retriable error returned from app while processing pub/sub event: oops. status code returned: 500")),
+        (
+            500,
+            "oops",
+            Err(
+                "retriable error returned from app while processing pub/sub event: oops. status code returned: 500",
+            ),
+        ),
     ] {
         match (outcome(status, body.as_bytes()), expected) {
             (Ok(got), Ok(expected)) => assert_eq!(got, expected, "{status} {body}"),
@@ -32,7 +42,13 @@ fn both_forms_of_routes_become_one_list() {
          "routes":{"rules":[{"match":"event.type == 'x'","path":"/x"}],"default":"/d"}}
     ]"#;
     let parsed = Declared::parse(body).expect("parses");
-    let paths = |index: usize| -> Vec<&str> { parsed[index].rules.iter().map(|rule| rule.path.as_str()).collect() };
+    let paths = |index: usize| -> Vec<&str> {
+        parsed[index]
+            .rules
+            .iter()
+            .map(|rule| rule.path.as_str())
+            .collect()
+    };
     assert_eq!(paths(0), ["/a"]);
     assert_eq!(parsed[0].metadata.get("rawPayload"), Some("true"));
     assert_eq!(paths(1), ["/x", "/d"]);

@@ -1,0 +1,200 @@
+//! Builds one component from its document: find the constructor, resolve the metadata, build within the time allowed,
+//! compute what requests need to know.
+//!
+//! Refused here rather than half done: kinds of components that this version does not have, and state stores that ask for
+//! encryption at rest or for the outbox. Ignoring either would store plain text or lose messages.
+
+use super::secrets;
+use super::snapshot::{Broker, Loaded, SecretStore, StateStore};
+use super::{Failure, Settings};
+use crate::pubsub::scopes::Scopes;
+use crate::state::keys::Prefix;
+use outrigger_component::error::{Error, Kind};
+use outrigger_component::metadata::Metadata;
+use outrigger_component::registry;
+use outrigger_component::setup::Setup;
+use outrigger_resources::component::Component;
+use outrigger_resources::template;
+use std::sync::Arc;
+
+/// Kinds of the reference whose building block is not here yet.
+const ABSENT: [&str; 6] = [
+    "bindings",
+    "configuration",
+    "conversation",
+    "crypto",
+    "lock",
+    "middleware",
+];
+
+/// Metadata of state stores that would need what we do not have: name (any case) and what it asks for.
+const REFUSED: [(&str, &str); 3] = [
+    (
+        "primaryEncryptionKey",
+        "encryption at rest is not available in this version of Outrigger, and values would be stored as plain text",
+    ),
+    (
+        "secondaryEncryptionKey",
+        "encryption at rest is not available in this version of Outrigger, and stored values could not be read",
+    ),
+    (
+        "outboxPublishPubsub",
+        "the outbox is not available in this version of Outrigger, and its messages would never be published",
+    ),
+];
+
+/// Builds the component. `store` is the secret store that its references name.
+pub async fn build(
+    document: &Component,
+    store: Option<&SecretStore>,
+    settings: &Settings,
+) -> Result<Loaded, Failure> {
+    let name = document.kind.split_once('.').map_or("", |(_, name)| name);
+    match document.block() {
+        "state" => {
+            let kinds = settings.registry.state_stores();
+            known(document, kinds, name, "state store")?;
+            refuse(document)?;
+            let (_, setup) = setup(document, store, settings).await?;
+            let prefix = prefix(document, &setup.metadata, settings)?;
+            let store = timed(document, kinds.build(name, &document.version, setup)).await?;
+            Ok(Loaded::State(Arc::new(StateStore {
+                name: document.name.clone(),
+                features: store.features(),
+                store,
+                prefix,
+            })))
+        }
+        "pubsub" => {
+            let kinds = settings.registry.brokers();
+            known(document, kinds, name, "message bus")?;
+            let (namespaced, mut setup) = setup(document, store, settings).await?;
+            let consumer = setup.metadata.get("consumerID").unwrap_or_default().trim();
+            let consumer = if consumer.is_empty() {
+                settings.identity.app_id.clone()
+            } else {
+                consumer.to_owned()
+            };
+            setup.metadata.insert("consumerID", consumer);
+            let scopes = Scopes::parse(&setup.metadata, &settings.identity.app_id);
+            let broker = timed(document, kinds.build(name, &document.version, setup)).await?;
+            Ok(Loaded::Pubsub(Arc::new(Broker {
+                name: document.name.clone(),
+                features: broker.features(),
+                broker,
+                scopes,
+                topic_prefix: if namespaced {
+                    settings.identity.namespace_or_default().to_owned()
+                } else {
+                    String::new()
+                },
+            })))
+        }
+        "secretstores" => {
+            let kinds = settings.registry.secret_stores();
+            known(document, kinds, name, "secret store")?;
+            let (_, setup) = setup(document, store, settings).await?;
+            let store = timed(document, kinds.build(name, &document.version, setup)).await?;
+            Ok(Loaded::Secret(Arc::new(SecretStore {
+                name: document.name.clone(),
+                store,
+                scope: settings
+                    .secret_scopes
+                    .iter()
+                    .find(|scope| scope.store == document.name)
+                    .cloned(),
+            })))
+        }
+        block if ABSENT.contains(&block) => Err(Failure::create(
+            document,
+            format!(
+                "components of type {} are not available in this version of Outrigger",
+                document.kind
+            ),
+        )),
+        _ => Err(Failure::IncorrectType(document.kind.clone())),
+    }
+}
+
+fn known<T: ?Sized + 'static>(
+    document: &Component,
+    kinds: &registry::Kind<T>,
+    name: &str,
+    what: &str,
+) -> Result<(), Failure> {
+    if kinds.contains(name, &document.version) {
+        return Ok(());
+    }
+    Err(Failure::create(
+        document,
+        format!(
+            "couldn't find {what} {}/{}; known types are: {}",
+            document.kind,
+            document.version,
+            kinds.known()
+        ),
+    ))
+}
+
+/// An empty value asks for nothing, unless it is still to be fetched.
+fn refuse(document: &Component) -> Result<(), Failure> {
+    for (name, why) in REFUSED {
+        let asked = document.metadata.iter().any(|item| {
+            item.name.eq_ignore_ascii_case(name)
+                && !(item.text().is_empty() && item.secret_key_ref.name.is_empty() && item.env_ref.is_empty())
+        });
+        if asked {
+            return Err(Failure::create(document, format!("metadata {name}: {why}")));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the metadata mentions the namespace, and what the constructor gets.
+async fn setup(
+    document: &Component,
+    store: Option<&SecretStore>,
+    settings: &Settings,
+) -> Result<(bool, Setup<Metadata>), Failure> {
+    let items = secrets::resolve(document, store, &settings.environment, &settings.log).await;
+    let metadata =
+        secrets::metadata(&items, &settings.identity).map_err(|error| Failure::init(document, error))?;
+    let setup = Setup {
+        name: document.name.clone(),
+        app_id: settings.identity.app_id.clone(),
+        namespace: settings.identity.namespace_or_default().to_owned(),
+        config: Metadata::new(),
+        metadata,
+        log: settings.component_log.clone(),
+        instance: settings.instance.clone(),
+    };
+    Ok((template::mentions_namespace(&items), setup))
+}
+
+fn prefix(document: &Component, metadata: &Metadata, settings: &Settings) -> Result<Prefix, Failure> {
+    let identity = &settings.identity;
+    Prefix::parse(metadata, &document.name, &identity.app_id, &identity.namespace).map_err(|error| {
+        // COMPAT(pkg/runtime/processor/state/state.go): says lock, and prints the error with its code.
+        let message =
+            format!("failed to save lock keyprefix: api error: code = InvalidArgument desc = {error}");
+        Failure::init(document, Error::invalid(message))
+    })
+}
+
+/// Waits for a constructor no longer than the document allows. Giving up drops it, which ends its work.
+async fn timed<T>(document: &Component, build: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
+    match tokio::time::timeout(document.init_timeout, build).await {
+        Ok(built) => built.map_err(|error| Failure::init(document, error)),
+        Err(_) => Err(Failure::init(
+            document,
+            Error::new(
+                Kind::Timeout,
+                format!(
+                    "init timeout for component {}: not ready within {:?}",
+                    document.log_name(),
+                    document.init_timeout
+                ),
+            ),
+        )),
+    }
+}

@@ -1,0 +1,180 @@
+//! The components as requests see them: an immutable map that is replaced as a whole.
+//!
+//! INVARIANT: a request that found its component keeps it, whatever is loaded or closed meanwhile. What depends on
+//! a component's metadata (key prefix, topic scopes, secret scope) is computed here once, not per request.
+
+use crate::pubsub::scopes::Scopes;
+use crate::state::keys::Prefix;
+use arc_swap::ArcSwap;
+use outrigger_component::pubsub::PubSub;
+use outrigger_component::{pubsub, secret, state};
+use outrigger_resources::configuration::access::SecretScope;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A loaded state store.
+pub struct StateStore {
+    pub name: String,
+    pub store: Arc<dyn state::StateStore>,
+    pub features: state::Features,
+    /// What stands before this app's keys.
+    pub prefix: Prefix,
+}
+
+/// A loaded message broker.
+pub struct Broker {
+    pub name: String,
+    pub broker: Arc<dyn PubSub>,
+    pub features: pubsub::Features,
+    pub scopes: Scopes,
+    /// What stands before every topic at the broker: the namespace when the component's metadata mentions it, otherwise
+    /// nothing.
+    pub topic_prefix: String,
+}
+
+/// A loaded secret store.
+pub struct SecretStore {
+    pub name: String,
+    pub store: Arc<dyn secret::SecretStore>,
+    /// `None` allows every secret.
+    pub scope: Option<SecretScope>,
+}
+
+/// A component as `GET /v1.0/metadata` lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    pub name: String,
+    /// `state.redis`.
+    pub kind: String,
+    pub version: String,
+    pub capabilities: Vec<&'static str>,
+}
+
+/// What one document became.
+#[derive(Clone)]
+pub enum Loaded {
+    State(Arc<StateStore>),
+    Pubsub(Arc<Broker>),
+    Secret(Arc<SecretStore>),
+}
+
+/// All components at one moment.
+#[derive(Default, Clone)]
+pub struct Snapshot {
+    state_stores: HashMap<String, Arc<StateStore>>,
+    brokers: HashMap<String, Arc<Broker>>,
+    secret_stores: HashMap<String, Arc<SecretStore>>,
+    /// In the order of loading.
+    listed: Vec<Listed>,
+}
+
+impl Snapshot {
+    /// Adds a component under its name. Names are unique: duplicates are refused when documents are read.
+    pub fn insert(&mut self, kind: &str, version: &str, loaded: Loaded) {
+        let capabilities = loaded.capabilities();
+        let name = match loaded {
+            Loaded::State(store) => {
+                let name = store.name.clone();
+                self.state_stores.insert(name.clone(), store);
+                name
+            }
+            Loaded::Pubsub(broker) => {
+                let name = broker.name.clone();
+                self.brokers.insert(name.clone(), broker);
+                name
+            }
+            Loaded::Secret(store) => {
+                let name = store.name.clone();
+                self.secret_stores.insert(name.clone(), store);
+                name
+            }
+        };
+        self.listed.push(Listed {
+            name,
+            kind: kind.to_owned(),
+            version: version.to_owned(),
+            capabilities,
+        });
+    }
+
+    pub fn state_store(&self, name: &str) -> Option<&Arc<StateStore>> {
+        self.state_stores.get(name)
+    }
+
+    pub fn has_state_stores(&self) -> bool {
+        !self.state_stores.is_empty()
+    }
+
+    pub fn broker(&self, name: &str) -> Option<&Arc<Broker>> {
+        self.brokers.get(name)
+    }
+
+    pub fn brokers(&self) -> impl Iterator<Item = &Arc<Broker>> {
+        self.brokers.values()
+    }
+
+    pub fn secret_store(&self, name: &str) -> Option<&Arc<SecretStore>> {
+        self.secret_stores.get(name)
+    }
+
+    pub fn has_secret_stores(&self) -> bool {
+        !self.secret_stores.is_empty()
+    }
+
+    pub fn listed(&self) -> &[Listed] {
+        &self.listed
+    }
+
+    /// Gives back what the components hold, all at once.
+    pub async fn close(&self) {
+        let states = self.state_stores.values().map(|it| it.store.close());
+        let brokers = self.brokers.values().map(|it| it.broker.close());
+        let secrets = self.secret_stores.values().map(|it| it.store.close());
+        futures::future::join_all(states.chain(brokers).chain(secrets)).await;
+    }
+}
+
+impl Loaded {
+    /// COMPAT(pkg/runtime/runtime.go): a state store that could hold actors says so.
+    fn capabilities(&self) -> Vec<&'static str> {
+        match self {
+            Self::State(store) => {
+                let mut names = store.features.names();
+                if store.features.etag && store.features.transactional {
+                    names.push("ACTOR");
+                }
+                names
+            }
+            Self::Pubsub(broker) => broker.features.names(),
+            Self::Secret(store) => store.store.features().names(),
+        }
+    }
+
+    pub async fn close(&self) {
+        match self {
+            Self::State(it) => it.store.close().await,
+            Self::Pubsub(it) => it.broker.close().await,
+            Self::Secret(it) => it.store.close().await,
+        }
+    }
+}
+
+/// The snapshot that requests use now. Clones share it; reading takes neither a lock nor an allocation.
+#[derive(Clone, Default)]
+pub struct Live(Arc<ArcSwap<Snapshot>>);
+
+impl Live {
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(snapshot)))
+    }
+
+    /// For a look-up; clone what was found and let go of the guard before the next await.
+    pub fn now(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.0.load()
+    }
+
+    /// Requests that begin from here on see `snapshot`. Answers the one before.
+    pub fn replace(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        self.0.swap(Arc::new(snapshot))
+    }
+}

@@ -19,6 +19,7 @@ pub const ROWS: &[&Code] = &[
     &MARSHAL_EVENTS,
     &UNMARSHAL_EVENTS,
     &PUBLISH,
+    &SUBSCRIBE,
     &OUTBOX,
 ];
 
@@ -108,6 +109,14 @@ pub static PUBLISH: Code = row(
     "DAPR_PUBSUB_PUBLISH_MESSAGE",
     500,
     grpc::INTERNAL,
+);
+/// A stream could not subscribe. The reference answers it without a code; only gRPC has streams.
+pub static SUBSCRIBE: Code = row(
+    Pubsub,
+    "ERR_PUBSUB_SUBSCRIBE",
+    "DAPR_PUBSUB_SUBSCRIBE",
+    500,
+    grpc::UNKNOWN,
 );
 pub static OUTBOX: Code = row(
     Pubsub,
@@ -199,6 +208,16 @@ pub fn publish_failed(pubsub: &str, topic: &str, cause: impl Display) -> ApiErro
         pubsub,
         &PUBLISH,
         format!("error when publishing to topic {topic} in pubsub {pubsub}: {cause}"),
+        of_topic(topic, &cause),
+    )
+}
+
+/// COMPAT(pkg/runtime/processor/subscriber): the text.
+pub fn subscribe_failed(pubsub: &str, topic: &str, cause: impl Display) -> ApiError {
+    about(
+        pubsub,
+        &SUBSCRIBE,
+        format!("failed to create subscription for {pubsub}: {cause}"),
         of_topic(topic, &cause),
     )
 }

@@ -2,7 +2,7 @@
 //!
 //! The reference has two readers, and a document's meaning depends on which one reads it, so a [`Dialect`] is passed:
 //! resources go through YAML 1.1 to JSON to Go structs, Configuration files through a newer library straight into
-//! structs. [`split`] cuts a file into documents, [`parse`] makes a [`Node`] tree of one, [`decode`] fills a type.
+//! structs. [`split`] cuts a file into documents, [`parse`] makes a [`Node`] tree of one, [`decode()`] fills a type.
 //!
 //! Invariants: every input, bytes or text, ends in a value or an [`Error`], never in a panic; a document costs at most
 //! [`MAX_BYTES`] of text, [`MAX_NODES`] nodes (aliases counted as often as used) and [`MAX_DEPTH`] levels.

@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 
 use crate::clock::now;
 use crate::hop::accept;
-use crate::load::histogram;
+use crate::load::{DIGITS, histogram};
 use crate::process::local;
 use crate::request::{AT, SEQUENCE};
 
@@ -93,7 +93,7 @@ impl Seen {
             distinct: 0,
             duplicates: 0,
             malformed: 0,
-            latency: histogram(),
+            latency: histogram(DIGITS),
         }
     }
 

@@ -243,6 +243,6 @@ async fn hub(contender: &Contender, folder: &Path) -> Result<Process> {
     let mut command = Command::new(program);
     command.arg("hub").arg("--home").arg(&home);
     let mut process = Process::start("hub", command, folder)?;
-    process.created(&home.join("hub.sock")).await?;
+    process.created(&home.join("hub").join("hub.sock")).await?;
     Ok(process)
 }

@@ -27,7 +27,9 @@ use crate::subscriber::Delivered;
 
 /// How long after the end of a load its last answers may take.
 const GRACE: Duration = Duration::from_secs(5);
-/// Latencies are kept to three digits up to this.
+/// Latencies are kept to so many digits …
+pub(crate) const DIGITS: u8 = 3;
+/// … up to this.
 const LONGEST: u64 = 120_000_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,8 +66,10 @@ pub(crate) struct Outcome {
     pub(crate) errors: BTreeMap<String, u64>,
 }
 
-pub(crate) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are constants that hdrhistogram accepts")
+/// An empty histogram of nanoseconds, to so many digits.
+pub(crate) fn histogram(digits: u8) -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST, digits)
+        .expect("the bounds are constants that hdrhistogram accepts")
 }
 
 /// Where a load goes, and when and with which number it begins.
@@ -139,7 +143,7 @@ impl<'a> Run<'a> {
             end: begin + nanos(load.measured),
             taken: Cell::new(0),
             due: Semaphore::new(0),
-            latency: RefCell::new(histogram()),
+            latency: RefCell::new(histogram(DIGITS)),
             completed: Cell::new(0),
             accepted: Cell::new(0),
             failed: Cell::new(0),

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use crate::app::{Expect, Report};
 use crate::client::once;
 use crate::clock::now;
-use crate::load::histogram;
+use crate::load::{DIGITS, histogram};
 use crate::process::{Process, free_ports, local};
 
 /// With no further delivery for this long, what is missing counts as lost.
@@ -113,7 +113,7 @@ impl App {
             "{} events came without the generator's stamp",
             report.malformed
         );
-        let mut latency = histogram();
+        let mut latency = histogram(DIGITS);
         for (value, count) in report.latency {
             latency.saturating_record_n(value, count);
         }

@@ -16,13 +16,16 @@ use outrigger_channel::app::AppChannel;
 use outrigger_channel::body::Body;
 use outrigger_channel::call::{Call, Reply, Status};
 use outrigger_channel::error::Error;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use outrigger_channel::peer::{PeerChannel, insert_trace as insert_grpc_trace};
 use outrigger_channel::wire;
 use outrigger_component::resolver::{Endpoint, NameResolver, Target};
-use outrigger_daemon::metrics;
+use outrigger_daemon::metrics::{Answer, Invocation, Shape};
 use outrigger_daemon::trace::Context;
-use std::sync::Arc;
+use outrigger_resiliency::core::retry;
+use outrigger_resiliency::policies::Policies;
+use outrigger_resiliency::policy::Outcome;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -46,7 +49,9 @@ pub struct Invoke {
     peers: Arc<dyn PeerChannel>,
     names: Arc<dyn NameResolver>,
     forwarded: Forwarded,
-    metrics: metrics::Invocation,
+    policies: Arc<Policies>,
+    body_limit: usize,
+    metrics: Invocation,
     next: AtomicUsize,
 }
 
@@ -60,7 +65,10 @@ pub struct Parts {
     /// This machine's address and name, for the forwarding headers.
     pub host_address: String,
     pub host_name: String,
-    pub metrics: metrics::Invocation,
+    pub policies: Arc<Policies>,
+    /// Most bytes of a body that are kept for a policy with retries.
+    pub body_limit: usize,
+    pub metrics: Invocation,
 }
 
 /// Who asks for a gRPC request to be passed on.
@@ -88,6 +96,8 @@ impl Invoke {
             peers: parts.peers,
             names: parts.names,
             forwarded: Forwarded::new(&parts.host_address, &parts.host_name),
+            policies: parts.policies,
+            body_limit: parts.body_limit,
             metrics: parts.metrics,
             next: AtomicUsize::new(0),
         }
@@ -100,19 +110,55 @@ impl Invoke {
         call.method = method::normalise(&call.method)
             .map_err(|error| failed(target, &status(3, &format!("invalid method: {error}"))))?;
         let app = self.target(target).map_err(|error| failed(target, &error))?;
-        if app == self.me {
+        let endpoint = format!("{target}:{}", call.method);
+        let policy = self.policies.app(target, &endpoint);
+        if policy.is_none() {
+            return self.once(&app, call, trace, Retries::BuiltIn).await.map_err(|error| refused(target, error));
+        }
+        if policy.has_retries() && call.body.length().is_some() {
+            let body = std::mem::take(&mut call.body);
+            call.body = body.collect(self.body_limit).await.map_err(|error| failed(target, &error))?.into();
+        }
+        // A body that can be read once only: its failure is final.
+        let permanent = call.body.at_hand().is_none();
+        let call = Mutex::new(call);
+        let outcome = policy
+            .run(|_attempt| {
+                let this = {
+                    let mut call = call.lock().unwrap_or_else(PoisonError::into_inner);
+                    if permanent { std::mem::take(&mut *call) } else { again(&call) }
+                };
+                async {
+                    match self.once(&app, this, trace, Retries::None).await {
+                        Ok(reply) if reply.status.is_success() => Ok(reply),
+                        Ok(reply) => Err(Attempt { failure: Failure::Answered(Box::new(reply)), permanent }),
+                        Err(error) => Err(Attempt { failure: Failure::Unanswered(error), permanent }),
+                    }
+                }
+            })
+            .await;
+        match outcome {
+            Ok(reply) => Ok(reply),
+            Err(outrigger_resiliency::policy::Error::Operation(attempt)) => match attempt.failure {
+                // The last answer is what the caller gets, failed or not.
+                Failure::Answered(reply) => Ok(*reply),
+                Failure::Unanswered(error) => Err(refused(target, error)),
+            },
+            Err(other) => Err(failed(target, &other)),
+        }
+    }
+
+    /// One call without the target's policy.
+    async fn once(&self, app: &Target, mut call: Call, trace: Option<&Context>, retries: Retries) -> std::result::Result<Reply, Error> {
+        if *app == self.me {
             let Some(channel) = &self.app else {
-                return Err(failed(target, &"cannot invoke local endpoint: app channel not initialized"));
+                return Err(Error::Invalid("cannot invoke local endpoint: app channel not initialized".to_owned()));
             };
             insert_trace(&mut call, trace);
-            return channel.invoke(call).await.map_err(|error| failed(target, &error));
+            return channel.invoke(call).await;
         }
-        wire::strip_hop_by_hop(&mut call.headers);
         self.forwarded.add(&mut call.headers);
-        self.remote(&app, call, trace).await.map_err(|error| match error.grpc_code() {
-            PERMISSION_DENIED => catalogue::denied(target, error),
-            _ => failed(target, &error),
-        })
+        self.remote(app, call, trace, retries).await
     }
 
     /// Serves a call that another sidecar sent.
@@ -122,15 +168,11 @@ impl Invoke {
         call.method = method::normalise(&call.method)
             .map_err(|error| Refused { grpc: 3, message: format!("invalid method: {error}") })?;
         let caller = header(&call, wire::CALLER_APP_ID).to_owned();
-        self.metrics.request_received(&caller);
+        self.metrics.received(&caller);
         call.headers.remove(wire::DESTINATION_APP_ID);
         insert_trace(&mut call, trace);
         let reply = channel.invoke(call).await;
-        let code = match &reply {
-            Ok(reply) => code(&reply.status),
-            Err(_) => 13,
-        };
-        self.metrics.response_sent(&caller, code);
+        self.metrics.answered(&caller, reply.as_ref().map_or(Answer::Grpc(13), |reply| answer(&reply.status)));
         reply.map_err(|error| internal(catalogue::channel_failed(error)))
     }
 
@@ -185,12 +227,16 @@ impl Invoke {
         }
     }
 
-    async fn remote(&self, app: &Target, mut call: Call, trace: Option<&Context>) -> std::result::Result<Reply, Error> {
+    async fn remote(&self, app: &Target, mut call: Call, trace: Option<&Context>, retries: Retries) -> std::result::Result<Reply, Error> {
         if call.body.at_hand().is_none() && call.body.length().is_some_and(|length| length <= REPLAY) {
             let body = std::mem::take(&mut call.body);
             let limit = usize::try_from(REPLAY).unwrap_or(usize::MAX);
             call.body = body.collect(limit).await.map_err(|error| Error::Invalid(error.to_string()))?.into();
         }
+        let most = match retries {
+            Retries::BuiltIn => RETRIES,
+            Retries::None => 0,
+        };
         let mut attempt = 0;
         loop {
             let endpoint = self.pick(app).await?;
@@ -200,12 +246,12 @@ impl Invoke {
             let outcome = match reached {
                 Err(error) => Err(error),
                 Ok(()) => {
-                    let this = if repeatable && attempt < RETRIES { again(&call) } else { std::mem::take(&mut call) };
-                    self.metrics.request_sent(&app.app_id);
+                    let this = if repeatable && attempt < most { again(&call) } else { std::mem::take(&mut call) };
+                    self.metrics.sent(&app.app_id, Shape::Unary);
                     let started = tokio::time::Instant::now();
                     let outcome = self.peers.invoke(&endpoint, app, this, trace).await;
                     if let Ok(reply) = &outcome {
-                        self.metrics.response_received(&app.app_id, code(&reply.status), started.elapsed());
+                        self.metrics.replied(&app.app_id, answer(&reply.status), Shape::Unary, started.elapsed());
                     }
                     outcome
                 }
@@ -215,7 +261,7 @@ impl Invoke {
                 Err(error) if matches!(error.grpc_code(), UNAVAILABLE | UNAUTHENTICATED) => {
                     self.peers.forget(&endpoint);
                     self.names.unreachable(app, &endpoint);
-                    if attempt >= RETRIES || !repeatable {
+                    if attempt >= most || !repeatable {
                         return Err(status(
                             error.grpc_code(),
                             &format!("failed to invoke target {} after {attempt} retries. Error: {error}", app.app_id),
@@ -254,6 +300,50 @@ impl Invoke {
     }
 }
 
+/// Whether a call to a sidecar that went away is repeated here, or by the policy around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Retries {
+    BuiltIn,
+    None,
+}
+
+/// A call that its policy may repeat.
+struct Attempt {
+    failure: Failure,
+    permanent: bool,
+}
+
+enum Failure {
+    /// The app answered with a failure.
+    Answered(Box<Reply>),
+    Unanswered(Error),
+}
+
+impl std::fmt::Display for Attempt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.failure {
+            Failure::Answered(reply) => write!(f, "the app answered with {:?}", reply.status),
+            Failure::Unanswered(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Outcome for Attempt {
+    fn status(&self) -> Option<retry::Status> {
+        match &self.failure {
+            Failure::Answered(reply) => match reply.status {
+                Status::Http(code) => Some(retry::Status::Http(code)),
+                Status::Grpc { code, .. } => u16::try_from(code).ok().map(retry::Status::Grpc),
+            },
+            Failure::Unanswered(_) => None,
+        }
+    }
+
+    fn is_permanent(&self) -> bool {
+        self.permanent
+    }
+}
+
 /// The same call once more; only for calls whose body is at hand.
 fn again(call: &Call) -> Call {
     Call {
@@ -278,10 +368,10 @@ fn header<'a>(call: &'a Call, name: &str) -> &'a str {
     call.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-fn code(status: &Status) -> i32 {
+fn answer(status: &Status) -> Answer {
     match status {
-        Status::Http(code) => i32::from(*code),
-        Status::Grpc { code, .. } => *code,
+        Status::Http(code) => Answer::Http(StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)),
+        Status::Grpc { code, .. } => Answer::Grpc(*code),
     }
 }
 
@@ -295,6 +385,14 @@ fn plain(error: Error) -> String {
 
 fn status(code: i32, message: &str) -> Error {
     Error::Status { code, message: message.to_owned(), details: Vec::new() }
+}
+
+/// Refused by the callee's rules, or not answered at all.
+fn refused(target: &str, error: Error) -> ApiError {
+    match error.grpc_code() {
+        PERMISSION_DENIED => catalogue::denied(target, error),
+        _ => failed(target, &error),
+    }
 }
 
 fn failed(target: &str, cause: &dyn std::fmt::Display) -> ApiError {

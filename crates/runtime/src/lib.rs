@@ -4,4 +4,15 @@
 //! First file for a newcomer: `pubsub/publish.rs`.
 
 pub mod catalogue;
+pub mod components;
 pub mod error;
+pub mod health;
+pub mod invoke;
+pub mod metadata;
+pub mod outbound;
+pub mod pubsub;
+pub mod secrets;
+pub mod state;
+
+#[cfg(test)]
+mod fakes;

@@ -55,7 +55,7 @@ impl<T: Clone> Input<T> {
     }
 
     /// For the next attempt.
-    pub fn next(&mut self) -> T {
+    pub fn take(&mut self) -> T {
         let value = if self.keep {
             self.value.clone()
         } else {

@@ -115,7 +115,7 @@ impl<'a> Store<'a> {
         let store = &self.store.store;
         let policy = self.policy();
         let mut delete = Input::new(delete, &policy);
-        self.call("delete", &policy, || store.delete(delete.next()))
+        self.call("delete", &policy, || store.delete(delete.take()))
             .await
             .map_err(|error| {
                 catalogue::delete_failed(DELETE.code(error.kind), &key, text(&error)).caused_by(error)
@@ -213,7 +213,7 @@ impl Transactional<'_> {
         let mut writes = Input::new(writes, &policy);
         store
             .call("transaction", &policy, || {
-                component.transact(writes.next(), metadata)
+                component.transact(writes.take(), metadata)
             })
             .await
             .map_err(|error| catalogue::transaction_failed(text(&error)).caused_by(error))

@@ -125,8 +125,6 @@ pub(crate) enum Request {
     Advance { group: u32, cursor: Cursor },
     /// For the status: calls back with what exists.
     Look(Box<dyn FnOnce(&Catalog) + Send>),
-    /// A checkpoint as soon as possible; answered when it is on disk.
-    Checkpoint { reply: oneshot::Sender<()> },
 }
 
 /// A request and its place in the queue.
@@ -207,10 +205,6 @@ impl Handle {
             }))
         })
         .await
-    }
-
-    pub(crate) async fn checkpoint(&self) -> Result<(), Failure> {
-        self.ask(0, |reply| Request::Checkpoint { reply }).await
     }
 
     async fn ask<T>(

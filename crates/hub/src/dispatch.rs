@@ -171,7 +171,7 @@ impl Dispatch {
                     .entry(id)
                     .or_insert_with(|| load(name, opened.cursor, self.limits));
                 // Who joined may have left already: then the outlet says so.
-                drop(joined.send(group.core.next()));
+                joined.send(group.core.next()).ok();
                 group.outlets.insert(member, outlet);
                 self.step(
                     group,

@@ -117,10 +117,6 @@ impl Kv {
         }
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "a page and whether there is more, for one caller"
-    )]
     fn page(
         &self,
         prefix: &[u8],

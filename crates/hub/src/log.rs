@@ -43,14 +43,6 @@ impl Segments {
         self.read().get(&base).cloned()
     }
 
-    /// The first segment after the one with this base.
-    pub(crate) fn after(&self, base: u64) -> Option<Arc<Segment>> {
-        self.read()
-            .range(base + 1..)
-            .next()
-            .map(|(_, found)| found.clone())
-    }
-
     pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
         self.read().values().cloned().collect()
     }

@@ -42,6 +42,14 @@ pub(super) struct Stage {
 }
 
 impl Stage {
+    /// `batch` is empty; it is passed in so that its memory is used again.
+    pub(super) fn new(batch: Batch) -> Self {
+        Self {
+            batch,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn publish(&mut self, view: &View<'_>, message: Outgoing) -> Result<u64, Failure> {
         let bytes = message.bytes();
         if bytes > view.limits.message_bytes {

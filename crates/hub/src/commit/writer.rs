@@ -46,7 +46,6 @@ pub(crate) struct Writer {
     /// Sequence number and log bytes of the last checkpoint that was begun.
     checkpoint_from: u64,
     checkpoint_bytes: u64,
-    checkpoint_wanted: Vec<(u64, oneshot::Sender<()>)>,
     written_bytes: u64,
     retained_at: Instant,
 }
@@ -103,7 +102,6 @@ impl Writer {
             checkpoint_at: now,
             checkpoint_from: parts.checkpoint,
             checkpoint_bytes: 0,
-            checkpoint_wanted: Vec::new(),
             written_bytes: 0,
             retained_at: now,
         })
@@ -125,10 +123,7 @@ impl Writer {
     /// One frame.
     fn turn(&mut self, first: Queued, queue: &Receiver<Queued>) {
         let now = clock::wall();
-        let mut stage = Stage {
-            batch: std::mem::take(&mut self.batch),
-            ..Stage::default()
-        };
+        let mut stage = Stage::new(std::mem::take(&mut self.batch));
         let mut waiting = Vec::new();
         // Room in the queue is given back when the request has been answered.
         let mut rooms = Vec::new();
@@ -195,7 +190,6 @@ impl Writer {
                 }
             }
             Request::Look(look) => look(&self.catalog),
-            Request::Checkpoint { reply } => self.checkpoint_wanted.push((u64::MAX, reply)),
         }
     }
 
@@ -274,8 +268,12 @@ impl Writer {
             Failure::new(reason, refused.to_string())
         });
         match waiting {
-            Waiting::Publish(reply, results) => drop(reply.send(overrule(results, failure))),
-            Waiting::Write(reply, results) => drop(reply.send(overrule(results, failure))),
+            Waiting::Publish(reply, results) => {
+                reply.send(overrule(results, failure)).map_err(drop).unwrap_or(())
+            }
+            Waiting::Write(reply, results) => {
+                reply.send(overrule(results, failure)).map_err(drop).unwrap_or(())
+            }
             Waiting::Open(reply, result) => {
                 let result = match failure {
                     Some(failure) => Err(failure),
@@ -293,13 +291,12 @@ impl Writer {
         if let (Fsync::Interval(interval), Some(since)) = (self.config.fsync, self.unsynced) {
             return interval.saturating_sub(since.elapsed());
         }
-        match (
-            self.checkpoint_wanted.is_empty(),
-            self.log.next() > self.checkpoint_from,
-        ) {
-            (false, _) => Duration::from_millis(2),
-            (true, true) => Duration::from_secs(1),
-            (true, false) => Duration::from_secs(10),
+        match self.log.next() > self.checkpoint_from {
+            true => self
+                .config
+                .checkpoint_after
+                .clamp(Duration::from_millis(10), Duration::from_secs(1)),
+            false => Duration::from_secs(10),
         }
     }
 
@@ -312,18 +309,9 @@ impl Writer {
         let fresh = self.log.next() > self.checkpoint_from;
         let due = self.checkpoint_at.elapsed() >= self.config.checkpoint_after
             || self.kv.active_bytes() >= CHECKPOINT_VALUES
-            || self.written_bytes - self.checkpoint_bytes >= CHECKPOINT_LOG
-            || !self.checkpoint_wanted.is_empty();
+            || self.written_bytes - self.checkpoint_bytes >= CHECKPOINT_LOG;
         if fresh && due {
             self.begin_checkpoint();
-        }
-        let (done, next) = (self.checkpointer.done(), self.log.next());
-        for (from, _) in &mut self.checkpoint_wanted {
-            // What was written when it was asked for is what it must hold.
-            *from = (*from).min(next);
-        }
-        for (_, reply) in self.checkpoint_wanted.extract_if(.., |(from, _)| *from <= done) {
-            drop(reply.send(()));
         }
         if self.retained_at.elapsed() >= RETENTION_EVERY {
             self.retained_at = Instant::now();
@@ -449,10 +437,7 @@ impl Writer {
                 gone.push((*id, topic, group.name.clone()));
             }
         }
-        let mut stage = Stage {
-            batch: std::mem::take(&mut self.batch),
-            ..Stage::default()
-        };
+        let mut stage = Stage::new(std::mem::take(&mut self.batch));
         for (id, topic, group) in gone {
             self.output.warn(format_args!(
                 "group {group:?} of topic {topic:?} had no member for {} days and is removed",

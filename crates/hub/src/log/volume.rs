@@ -3,6 +3,9 @@
 //! It exists so that tests can lose what was not synced, tear a write and fill the disk.
 //! [`Folder`] is the real one.
 
+#[cfg(test)]
+pub(crate) mod memory;
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};

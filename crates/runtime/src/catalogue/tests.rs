@@ -305,7 +305,7 @@ fn rows_are_complete_and_well_formed() {
         assert!((400..600).contains(&code.http), "{code:?}");
         assert!((1..=16).contains(&code.grpc), "{code:?}");
         assert!(
-            code.reason.is_empty() || code.reason.starts_with("DAPR_") || code.reason.starts_with("ERR_"),
+            code.reason.is_empty() || code.reason.starts_with("DAPR_") || code.reason.starts_with("ERR"),
             "{code:?}"
         );
     }

@@ -124,7 +124,7 @@ pub struct Components {
 }
 
 impl Components {
-    /// Builds everything. On the first fatal failure what was built is closed again.
+    /// Builds everything. After a fatal failure what was built is closed again; giving up waiting drops it unclosed.
     pub async fn load(settings: &Settings, documents: Vec<Component>) -> Result<Self, Error> {
         settings
             .log

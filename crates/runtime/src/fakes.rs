@@ -25,7 +25,7 @@ use std::time::Duration;
 
 /// Everything that was written to a [`Log`].
 #[derive(Clone, Default)]
-pub struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -39,29 +39,29 @@ impl io::Write for Lines {
 }
 
 /// What happened in one test.
-pub struct Bench {
-    pub log: Log,
+pub(crate) struct Bench {
+    pub(crate) log: Log,
     lines: Lines,
-    pub registry: metrics::Registry,
+    pub(crate) registry: metrics::Registry,
     /// What components did: `built a`, `closed a`, `get shop||k`, …
-    pub journal: Journal,
+    pub(crate) journal: Journal,
 }
 
 #[derive(Clone, Default)]
-pub struct Journal(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Journal(Arc<Mutex<Vec<String>>>);
 
 impl Journal {
-    pub fn note(&self, what: impl Into<String>) {
+    pub(crate) fn note(&self, what: impl Into<String>) {
         self.0.lock().unwrap().push(what.into());
     }
 
-    pub fn take(&self) -> Vec<String> {
+    pub(crate) fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
 }
 
 impl Bench {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let lines = Lines::default();
         let log = Log::open(log::Config {
             level: log::Level::Info,
@@ -82,13 +82,13 @@ impl Bench {
     }
 
     /// Everything logged so far.
-    pub fn logged(&self) -> String {
+    pub(crate) fn logged(&self) -> String {
         self.log.flush();
         String::from_utf8(self.lines.0.lock().unwrap().clone()).unwrap()
     }
 
     /// Settings with `state.fake`, `pubsub.fake` and `secretstores.fake`.
-    pub fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         Settings {
             registry: Arc::new(registry(&self.journal)),
             identity: Identity {
@@ -117,13 +117,13 @@ impl Bench {
         }
     }
 
-    pub fn component_metrics(&self) -> Arc<metrics::Component> {
+    pub(crate) fn component_metrics(&self) -> Arc<metrics::Component> {
         Arc::new(metrics::Component::new(&self.registry, ""))
     }
 }
 
 /// A document: `kind` as `state.fake`, properties as given.
-pub fn document(name: &str, kind: &str, properties: &[(&str, &str)]) -> Component {
+pub(crate) fn document(name: &str, kind: &str, properties: &[(&str, &str)]) -> Component {
     let metadata: Vec<_> = properties
         .iter()
         .map(|(name, value)| serde_json::json!({"name": name, "value": value}))
@@ -135,12 +135,15 @@ pub fn document(name: &str, kind: &str, properties: &[(&str, &str)]) -> Componen
     .unwrap()
 }
 
-pub async fn load(settings: &Settings, documents: Vec<Component>) -> std::result::Result<Components, Error> {
+pub(crate) async fn load(
+    settings: &Settings,
+    documents: Vec<Component>,
+) -> std::result::Result<Components, Error> {
     Components::load(settings, documents).await
 }
 
 /// Policies under which every component call is repeated that often, without a pause.
-pub fn policies(retries: u32) -> Arc<Policies> {
+pub(crate) fn policies(retries: u32) -> Arc<Policies> {
     let document: Resiliency = serde_json::from_value(serde_json::json!({
         "metadata": {"name": "test"},
         "spec": {"policies": {"retries": {
@@ -151,7 +154,7 @@ pub fn policies(retries: u32) -> Arc<Policies> {
     Arc::new(outrigger_resiliency::load::load([&document], Arc::new(())))
 }
 
-pub fn scope(store: &str, default_access: &str, allowed: &[&str], denied: &[&str]) -> SecretScope {
+pub(crate) fn scope(store: &str, default_access: &str, allowed: &[&str], denied: &[&str]) -> SecretScope {
     let list = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     SecretScope {
         default_access: default_access.to_owned(),
@@ -175,7 +178,7 @@ fn registry(journal: &Journal) -> Registry {
 /// How a fake behaves, from its metadata.
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Config {
+pub(crate) struct Config {
     /// The constructor fails with this sentence.
     #[serde(default)]
     fail: String,
@@ -209,7 +212,7 @@ async fn fake(setup: Setup<Config>, journal: Journal) -> Result<Fake> {
 
 /// A component of every kind. Keys steer it: `…broken` fails, `…flaky` fails the first time, `…mismatch` and
 /// `…invalid` fail on their entity tag.
-pub struct Fake {
+pub(crate) struct Fake {
     name: String,
     plain: bool,
     max: Option<usize>,

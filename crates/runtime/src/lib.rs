@@ -9,7 +9,7 @@ pub mod error;
 pub mod health;
 pub mod invoke;
 pub mod metadata;
-pub mod outbound;
+mod outbound;
 pub mod pubsub;
 pub mod secrets;
 pub mod state;

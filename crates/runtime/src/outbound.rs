@@ -8,7 +8,7 @@ use std::fmt;
 ///
 /// A failure that repeating cannot change is passed on at once and is a success to the policy: the component answered,
 /// so a circuit breaker must not open for it.
-pub async fn run<T, F>(policy: &Policy<'_>, mut request: impl FnMut() -> F) -> Result<T, Error>
+pub(crate) async fn run<T, F>(policy: &Policy<'_>, mut request: impl FnMut() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
@@ -33,7 +33,7 @@ where
 }
 
 /// Failures that stay the same when the request is repeated.
-pub fn is_final(kind: Kind) -> bool {
+pub(crate) fn is_final(kind: Kind) -> bool {
     matches!(
         kind,
         Kind::EtagMismatch | Kind::EtagInvalid | Kind::NotFound | Kind::Unsupported | Kind::Invalid
@@ -41,13 +41,13 @@ pub fn is_final(kind: Kind) -> bool {
 }
 
 /// What a request is made of when it may be made more than once: copied only then.
-pub struct Input<T> {
+pub(crate) struct Input<T> {
     value: Option<T>,
     keep: bool,
 }
 
 impl<T: Clone> Input<T> {
-    pub fn new(value: T, policy: &Policy<'_>) -> Self {
+    pub(crate) fn new(value: T, policy: &Policy<'_>) -> Self {
         Self {
             value: Some(value),
             keep: policy.has_retries(),
@@ -55,7 +55,7 @@ impl<T: Clone> Input<T> {
     }
 
     /// For the next attempt.
-    pub fn take(&mut self) -> T {
+    pub(crate) fn take(&mut self) -> T {
         let value = if self.keep {
             self.value.clone()
         } else {

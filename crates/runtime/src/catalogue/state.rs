@@ -55,7 +55,8 @@ pub static ILLEGAL_KEY: Code = row(
     400,
     grpc::INVALID_ARGUMENT,
 );
-/// COMPAT(pkg/api/http/http.go, pkg/api/grpc/grpc.go): one door says malformed request, the other save failed.
+/// COMPAT(pkg/api/http/http.go, pkg/api/grpc/grpc.go): one door says malformed request, the other save failed. The texts
+/// differ as well (gRPC: `state key cannot be empty`); both of ours send the first.
 pub static KEY_MISSING: Code = row(
     Common,
     "ERR_MALFORMED_REQUEST",

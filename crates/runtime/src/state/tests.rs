@@ -99,9 +99,12 @@ async fn stores_are_found_by_name() {
     );
 }
 
+/// Tag, HTTP status and message of the error, if there is to be one.
+type Expected = Option<(&'static str, u16, &'static str)>;
+
 #[tokio::test]
 async fn saves() {
-    let cases: [(&[&str], Option<(&str, u16, &str)>, &[&str]); 10] = [
+    let cases: [(&[&str], Expected, &[&str]); 10] = [
         (&[], None, &[]),
         (&["a", "b"], None, &["set shop||a", "set shop||b"]),
         (
@@ -298,7 +301,7 @@ async fn transactions() {
             })
             .collect()
     };
-    let cases: [(&str, &[&str], Option<(&str, u16, &str)>); 7] = [
+    let cases: [(&str, &[&str], Expected); 7] = [
         ("s", &[], None),
         ("s", &["a", "-a", "b"], None),
         ("small", &["a"], None),

@@ -65,11 +65,11 @@ impl Store<'_> {
             .call("bulk_get", &self.policy(), || async move {
                 match store.bulk_get(gets).await {
                     Some(outcomes) => Ok(outcomes),
-                    None => Ok(stream::iter(gets)
-                        .map(|get| store.get(get))
-                        .buffered(parallel)
-                        .collect::<Vec<_>>()
-                        .await),
+                    None => {
+                        // Made beforehand: a closure inside the stream would cost this future its `Send`.
+                        let reads: Vec<_> = gets.iter().map(|get| store.get(get)).collect();
+                        Ok(stream::iter(reads).buffered(parallel).collect::<Vec<_>>().await)
+                    }
                 }
             })
             .await

@@ -11,7 +11,7 @@ use outrigger_component::error::Result as ComponentResult;
 use outrigger_component::resolver::{Endpoint, NameResolver, Target};
 use outrigger_daemon::metrics::{Invocation, Registry, Settings};
 use outrigger_daemon::trace::Context;
-use outrigger_resiliency::policies::Policies;
+use outrigger_resiliency::load::load;
 use std::sync::{Arc, Mutex};
 
 fn me() -> Target {
@@ -108,9 +108,9 @@ fn world(failures: u32, code: i32, names: Vec<&'static str>) -> World {
         names: Arc::new(Names(names)),
         host_address: "10.0.0.1".into(),
         host_name: "host".into(),
-        policies: Arc::new(Policies::none()),
+        policies: Arc::new(load(std::iter::empty(), Arc::new(()))),
         body_limit: 1 << 20,
-        metrics: Invocation::new(&Registry::new(Settings::sidecar("me"))),
+        metrics: Invocation::new(&Registry::new(Settings::sidecar("me")).unwrap()),
     });
     World { invoke, app, peers }
 }

@@ -31,3 +31,6 @@ pub mod breaker;
 pub mod retry;
 pub mod run;
 pub mod trip;
+
+#[cfg(test)]
+mod tests;

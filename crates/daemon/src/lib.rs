@@ -13,5 +13,7 @@ pub mod metrics;
 pub mod ready;
 pub mod signals;
 pub mod tasks;
+#[cfg(test)]
+mod testing;
 pub mod trace;
 pub mod version;

@@ -3,6 +3,9 @@
 //! The first SIGTERM or SIGINT fires the shutdown trigger; a second one ends the process at once with exit code 1,
 //! because somebody has lost patience. SIGHUP is counted and handed on: what a reload means is the caller's business.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};

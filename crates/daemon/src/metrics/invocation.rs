@@ -25,22 +25,6 @@ pub enum Answer {
     Grpc(i32),
 }
 
-impl Answer {
-    fn as_str(&self) -> &str {
-        const GRPC: [&str; 17] = [
-            "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16",
-        ];
-        match self {
-            Self::Http(status) => status.as_str(),
-            Self::Grpc(code) => usize::try_from(*code)
-                .ok()
-                .and_then(|code| GRPC.get(code))
-                .copied()
-                .unwrap_or("2"),
-        }
-    }
-}
-
 /// Whether a call is one message each way or a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -162,6 +146,22 @@ impl Access {
             &self.global_blocked
         };
         family.with([app_id, trust_domain, namespace]).increment();
+    }
+}
+
+impl Answer {
+    fn as_str(&self) -> &str {
+        const GRPC: [&str; 17] = [
+            "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16",
+        ];
+        match self {
+            Self::Http(status) => status.as_str(),
+            Self::Grpc(code) => usize::try_from(*code)
+                .ok()
+                .and_then(|code| GRPC.get(code))
+                .copied()
+                .unwrap_or("2"),
+        }
     }
 }
 

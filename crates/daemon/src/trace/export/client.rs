@@ -178,14 +178,9 @@ impl Endpoint {
 
 impl Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without path and query, which may hold a key.
-        write!(
-            f,
-            "{}",
-            self.uri
-                .authority()
-                .map_or("nowhere", |authority| authority.as_str())
-        )
+        // Host and port only: the rest of a URL may hold credentials.
+        f.write_str(self.uri.host().unwrap_or("nowhere"))?;
+        self.uri.port().map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }
 

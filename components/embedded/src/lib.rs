@@ -1,1 +1,33 @@
-//! The hub's client: state.outrigger and pubsub.outrigger.
+//! The hub's client: `state.outrigger`, `pubsub.outrigger` and `nameresolution.outrigger`.
+//!
+//! All three reach the one hub of this machine over its unix socket, and outlive it: while no hub answers, requests
+//! wait for [`link::Config::wait_for_hub`] and then fail with a retryable error; subscriptions and the announcement
+//! of this sidecar come back by themselves.
+//!
+//! Deliberately absent: starting a hub. `outrigger run` does that.
+
+mod batch;
+mod failure;
+mod link;
+mod names;
+mod pubsub;
+mod state;
+mod subscription;
+#[cfg(test)]
+mod tests;
+
+use outrigger_component::registry::Registry;
+use std::path::PathBuf;
+
+/// The type's name in all three categories.
+const NAME: &str = "outrigger";
+
+/// `socket` is where the hub of this sidecar listens. Without one, building a component fails with a message that
+/// says how to get one, unless its metadata names a `socket`.
+pub fn register(registry: &mut Registry, socket: Option<PathBuf>) {
+    let of = socket.clone();
+    registry.state(NAME, move |setup| state::Store::connect(setup, of.clone()));
+    let of = socket.clone();
+    registry.pubsub(NAME, move |setup| pubsub::Broker::connect(setup, of.clone()));
+    registry.resolver(NAME, move |setup| names::Resolver::connect(setup, socket.clone()));
+}

@@ -35,7 +35,14 @@ struct Shared {
 impl Internal {
     /// `limit` is `--max-body-size` in bytes: it bounds one message, not a streamed body.
     pub fn new(invoke: Arc<Invoke>, tracer: Tracer, app_id: String, limit: usize) -> Self {
-        Self { shared: Arc::new(Shared { invoke, tracer, app_id, limit }) }
+        Self {
+            shared: Arc::new(Shared {
+                invoke,
+                tracer,
+                app_id,
+                limit,
+            }),
+        }
     }
 
     /// Never fails: what goes wrong is a gRPC status.
@@ -45,7 +52,10 @@ impl Internal {
             wire::CALL_LOCAL_STREAM => self.call_local_stream(request).await,
             wire::CALL_LOCAL => self.call_local(request).await,
             _ if path.starts_with(SERVICE) => {
-                let message = format!("{} is not available in this version of Outrigger", path.trim_start_matches('/'));
+                let message = format!(
+                    "{} is not available in this version of Outrigger",
+                    path.trim_start_matches('/')
+                );
                 Err(Refused { grpc: 12, message })
             }
             _ => self.proxy(request).await,
@@ -57,11 +67,15 @@ impl Internal {
         let (head, incoming) = request.into_parts();
         let mut frames = Frames::new(incoming, self.shared.limit);
         let first = frames.message().await.map_err(broken)?.ok_or_else(incomplete)?;
-        let first = internals::InternalInvokeRequestStream::decode(first).map_err(|error| broken(error.into()))?;
-        let body = Payloads::<_, internals::InternalInvokeRequestStream>::body(first.payload, frames, |_| Ok(()))
-            .await
-            .map_err(broken)?;
-        let reply = self.invoke(&head.headers, first.request.ok_or_else(incomplete)?, body).await?;
+        let first =
+            internals::InternalInvokeRequestStream::decode(first).map_err(|error| broken(error.into()))?;
+        let body =
+            Payloads::<_, internals::InternalInvokeRequestStream>::body(first.payload, frames, |_| Ok(()))
+                .await
+                .map_err(broken)?;
+        let reply = self
+            .invoke(&head.headers, first.request.ok_or_else(incomplete)?, body)
+            .await?;
         Ok(stream_answer(reply))
     }
 
@@ -71,7 +85,10 @@ impl Internal {
         let first = frames.message().await.map_err(broken)?.ok_or_else(incomplete)?;
         let first = internals::InternalInvokeRequest::decode(first).map_err(|error| broken(error.into()))?;
         let mut reply = self.invoke(&head.headers, first, Body::Empty).await?;
-        let body = std::mem::take(&mut reply.body).collect(self.shared.limit).await.map_err(|error| broken(error.into()))?;
+        let body = std::mem::take(&mut reply.body)
+            .collect(self.shared.limit)
+            .await
+            .map_err(|error| broken(error.into()))?;
         let mut message = wire::reply_head(&reply);
         if let Some(inner) = message.message.as_mut() {
             inner.data.get_or_insert_default().value = body;
@@ -79,10 +96,18 @@ impl Internal {
         Ok(answer(wire::frame(&message), Body::Empty))
     }
 
-    async fn invoke(&self, fields: &HeaderMap, head: internals::InternalInvokeRequest, body: Body) -> Result<Reply, Refused> {
+    async fn invoke(
+        &self,
+        fields: &HeaderMap,
+        head: internals::InternalInvokeRequest,
+        body: Body,
+    ) -> Result<Reply, Refused> {
         let call = wire::call(head, body).map_err(broken)?;
         let parent = trace_of(fields);
-        let mut span = self.shared.tracer.start(wire::CALL_LOCAL_STREAM, Kind::Server, parent.as_ref());
+        let mut span = self
+            .shared
+            .tracer
+            .start(wire::CALL_LOCAL_STREAM, Kind::Server, parent.as_ref());
         if span.is_recording() {
             span.rename(&format!("CallLocal/{}/{}", self.shared.app_id, call.method));
             span.text("dapr.api", wire::CALL_LOCAL_STREAM);
@@ -100,8 +125,15 @@ impl Internal {
     async fn proxy(&self, request: Request<Incoming>) -> Result<Response<Body>, Refused> {
         let target = proxy_target(request.headers())?;
         let parent = trace_of(request.headers());
-        let mut span = self.shared.tracer.start(request.uri().path(), Kind::Server, parent.as_ref());
-        let answer = self.shared.invoke.proxy(&target, request.map(Body::from), Origin::Peer, span.context()).await;
+        let mut span = self
+            .shared
+            .tracer
+            .start(request.uri().path(), Kind::Server, parent.as_ref());
+        let answer = self
+            .shared
+            .invoke
+            .proxy(&target, request.map(Body::from), Origin::Peer, span.context())
+            .await;
         if let Err(refused) = &answer {
             span.fail(&refused.message);
         }
@@ -118,7 +150,8 @@ pub(crate) fn proxy_target(headers: &HeaderMap) -> Result<String, Refused> {
         .map(str::to_owned)
         .ok_or_else(|| Refused {
             grpc: 2,
-            message: "failed to proxy request: required metadata dapr-callee-app-id or dapr-app-id not found".to_owned(),
+            message: "failed to proxy request: required metadata dapr-callee-app-id or dapr-app-id not found"
+                .to_owned(),
         })
 }
 
@@ -126,7 +159,10 @@ pub(crate) fn proxy_target(headers: &HeaderMap) -> Result<String, Refused> {
 pub(crate) fn refusal(refused: &Refused) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
     let headers = response.headers_mut();
-    headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/grpc"));
+    headers.insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("application/grpc"),
+    );
     headers.extend(wire::grpc_trailers(refused.grpc, &refused.message));
     response
 }
@@ -134,11 +170,17 @@ pub(crate) fn refusal(refused: &Refused) -> Response<Body> {
 /// The answer as leading message and payload stream.
 fn stream_answer(mut reply: Reply) -> Response<Body> {
     let body = std::mem::take(&mut reply.body);
-    let head = internals::InternalInvokeResponseStream { response: Some(wire::reply_head(&reply)), payload: None };
+    let head = internals::InternalInvokeResponseStream {
+        response: Some(wire::reply_head(&reply)),
+        payload: None,
+    };
     match body.at_hand() {
         Some(data) => {
             let payload = (!data.is_empty()).then_some(common::StreamPayload { data, seq: 0 });
-            answer(wire::frame(&internals::InternalInvokeResponseStream { payload, ..head }), Body::Empty)
+            answer(
+                wire::frame(&internals::InternalInvokeResponseStream { payload, ..head }),
+                Body::Empty,
+            )
         }
         None => answer(wire::frame(&head), body),
     }
@@ -151,19 +193,31 @@ fn answer(first: bytes::Bytes, rest: Body) -> Response<Body> {
         rest,
         0,
         Some(wire::grpc_trailers(0, "")),
-        |error: body::Error| Ok(wire::grpc_trailers(13, &format!("error reading the app's answer: {error}"))),
+        |error: body::Error| {
+            Ok(wire::grpc_trailers(
+                13,
+                &format!("error reading the app's answer: {error}"),
+            ))
+        },
     );
     let mut response = Response::new(Body::stream(pieces));
-    response
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/grpc"));
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("application/grpc"),
+    );
     response
 }
 
 fn broken(error: wire::Error) -> Refused {
     match error {
-        wire::Error::TooLarge { .. } => Refused { grpc: 8, message: error.to_string() },
-        other => Refused { grpc: 3, message: format!("parsing InternalInvokeRequest error: {other}") },
+        wire::Error::TooLarge { .. } => Refused {
+            grpc: 8,
+            message: error.to_string(),
+        },
+        other => Refused {
+            grpc: 3,
+            message: format!("parsing InternalInvokeRequest error: {other}"),
+        },
     }
 }
 
@@ -173,6 +227,3 @@ fn incomplete() -> Refused {
         message: "parsing InternalInvokeRequest error: request does not contain the required fields in the leading chunk".to_owned(),
     }
 }
-
-#[cfg(test)]
-mod tests;

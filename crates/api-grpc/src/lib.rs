@@ -1,1 +1,3 @@
-//! gRPC door, public and sidecar-to-sidecar: messages to runtime calls.
+//! The gRPC doors: the public API and the one for other sidecars.
+
+pub mod internal;

@@ -31,7 +31,12 @@ impl Environment {
         host_name: String,
         user_id: u32,
     ) -> Self {
-        Self { lookup: Arc::new(lookup), working_directory, host_name, user_id }
+        Self {
+            lookup: Arc::new(lookup),
+            working_directory,
+            host_name,
+            user_id,
+        }
     }
 
     /// A variable that is set and not empty.
@@ -191,10 +196,16 @@ impl Config {
         };
         let public = match flags.dapr_public_port.as_str() {
             "" => None,
-            given => Some((flags.dapr_public_listen_address.clone(), port("dapr-public-port", given)?)),
+            given => Some((
+                flags.dapr_public_listen_address.clone(),
+                port("dapr-public-port", given)?,
+            )),
         };
         let metrics = if flags.enable_metrics {
-            Some((flags.metrics_listen_address.clone(), port("metrics-port", &flags.metrics_port)?))
+            Some((
+                flags.metrics_listen_address.clone(),
+                port("metrics-port", &flags.metrics_port)?,
+            ))
         } else {
             None
         };
@@ -231,15 +242,23 @@ impl Config {
             graceful: Duration::from_secs(u64::try_from(flags.dapr_graceful_shutdown_seconds).unwrap_or(5)),
             block: flags.dapr_block_shutdown_duration,
             api_logging: flags.enable_api_logging,
-            skip_subscribe: flags.disable_init_endpoints.iter().any(|endpoint| endpoint == "subscribe"),
+            skip_subscribe: flags
+                .disable_init_endpoints
+                .iter()
+                .any(|endpoint| endpoint == "subscribe"),
             api_token: Token(environment.get("DAPR_API_TOKEN").unwrap_or_default()),
             app_token: Token(environment.get("APP_API_TOKEN").unwrap_or_default()),
-            disable_h2c: environment.get("DAPR_HTTP_DISABLE_H2C").is_some_and(|text| go::boolean(&text).unwrap_or(true)),
+            disable_h2c: environment
+                .get("DAPR_HTTP_DISABLE_H2C")
+                .is_some_and(|text| go::boolean(&text).unwrap_or(true)),
             host_address: environment.get("DAPR_HOST_IP").unwrap_or_else(host_address),
             host_name: environment.host_name.clone(),
             pod_name: environment.get("POD_NAME").unwrap_or_default(),
             env_keys: environment.get("DAPR_ENV_KEYS").unwrap_or_default(),
-            hub_socket: flags.hub_socket.clone().or_else(|| environment.get("OUTRIGGER_HUB_SOCKET").map(PathBuf::from)),
+            hub_socket: flags
+                .hub_socket
+                .clone()
+                .or_else(|| environment.get("OUTRIGGER_HUB_SOCKET").map(PathBuf::from)),
             app_id: flags.app_id,
         };
         Ok((config, warnings))
@@ -247,7 +266,11 @@ impl Config {
 
     /// `NAMESPACE`, or `default`.
     pub fn namespace(&self) -> &str {
-        if self.namespace_variable.is_empty() { "default" } else { &self.namespace_variable }
+        if self.namespace_variable.is_empty() {
+            "default"
+        } else {
+            &self.namespace_variable
+        }
     }
 }
 
@@ -256,7 +279,10 @@ fn refuse(flags: &Flags) -> Result<(), Error> {
     if flags.mode != "standalone" {
         return match flags.mode.as_str() {
             "kubernetes" => Err(Error::Missing("--mode=kubernetes")),
-            other => Err(Error::Value { flag: "mode", reason: format!("{other:?} is neither standalone nor kubernetes") }),
+            other => Err(Error::Value {
+                flag: "mode",
+                reason: format!("{other:?} is neither standalone nor kubernetes"),
+            }),
         };
     }
     if flags.enable_mtls {
@@ -265,7 +291,10 @@ fn refuse(flags: &Flags) -> Result<(), Error> {
     if flags.actors_disseminate_timeout.is_zero() {
         return Err(Error::Value {
             flag: "actors-disseminate-timeout",
-            reason: format!("must be positive, got {}", go::format_duration(flags.actors_disseminate_timeout)),
+            reason: format!(
+                "must be positive, got {}",
+                go::format_duration(flags.actors_disseminate_timeout)
+            ),
         });
     }
     Ok(())
@@ -274,28 +303,97 @@ fn refuse(flags: &Flags) -> Result<(), Error> {
 /// Options that are accepted but have nothing behind them yet; one line each.
 fn warnings(flags: &Flags, environment: &Environment) -> Vec<String> {
     let given = [
-        (!flags.placement_host_address.is_empty(), "--placement-host-address", "actors"),
-        (!flags.scheduler_host_address.is_empty(), "--scheduler-host-address", "jobs and reminders"),
-        (!flags.sentry_address.is_empty(), "--sentry-address", "the certificate authority client"),
-        (!flags.sentry_request_jwt_audiences.is_empty(), "--sentry-request-jwt-audiences", "the certificate authority client"),
-        (!flags.control_plane_address.is_empty(), "--control-plane-address", "the operator client"),
-        (flags.control_plane_namespace.is_some(), "--control-plane-namespace", "the control plane client"),
-        (flags.control_plane_trust_domain.is_some(), "--control-plane-trust-domain", "the control plane client"),
-        (flags.scheduler_job_streams != 3, "--scheduler-job-streams", "jobs"),
-        (!flags.actors_service.is_empty(), "--actors-service", "actors (and the flag is deprecated)"),
-        (!flags.reminders_service.is_empty(), "--reminders-service", "reminders (and the flag is deprecated)"),
-        (flags.actors_disseminate_timeout != Duration::from_secs(30), "--actors-disseminate-timeout", "actors"),
+        (
+            !flags.placement_host_address.is_empty(),
+            "--placement-host-address",
+            "actors",
+        ),
+        (
+            !flags.scheduler_host_address.is_empty(),
+            "--scheduler-host-address",
+            "jobs and reminders",
+        ),
+        (
+            !flags.sentry_address.is_empty(),
+            "--sentry-address",
+            "the certificate authority client",
+        ),
+        (
+            !flags.sentry_request_jwt_audiences.is_empty(),
+            "--sentry-request-jwt-audiences",
+            "the certificate authority client",
+        ),
+        (
+            !flags.control_plane_address.is_empty(),
+            "--control-plane-address",
+            "the operator client",
+        ),
+        (
+            flags.control_plane_namespace.is_some(),
+            "--control-plane-namespace",
+            "the control plane client",
+        ),
+        (
+            flags.control_plane_trust_domain.is_some(),
+            "--control-plane-trust-domain",
+            "the control plane client",
+        ),
+        (
+            flags.scheduler_job_streams != 3,
+            "--scheduler-job-streams",
+            "jobs",
+        ),
+        (
+            !flags.actors_service.is_empty(),
+            "--actors-service",
+            "actors (and the flag is deprecated)",
+        ),
+        (
+            !flags.reminders_service.is_empty(),
+            "--reminders-service",
+            "reminders (and the flag is deprecated)",
+        ),
+        (
+            flags.actors_disseminate_timeout != Duration::from_secs(30),
+            "--actors-disseminate-timeout",
+            "actors",
+        ),
         (flags.enable_profiling, "--enable-profiling", "profiling"),
-        (flags.app_binding_options_timeout != Duration::from_secs(3), "--app-binding-options-timeout", "input bindings"),
-        (!flags.hot_reload_reconcile_interval.is_zero(), "--hot-reload-reconcile-interval", "hot reload"),
-        (flags.disable_init_endpoints.iter().any(|endpoint| endpoint == "config"), "--disable-init-endpoints=config", "actors"),
-        (flags.disable_builtin_k8s_secret_store, "--disable-builtin-k8s-secret-store", "the Kubernetes secret store"),
-        (environment.get("DAPR_TRUST_ANCHORS").is_some(), "DAPR_TRUST_ANCHORS", "encryption between sidecars"),
+        (
+            flags.app_binding_options_timeout != Duration::from_secs(3),
+            "--app-binding-options-timeout",
+            "input bindings",
+        ),
+        (
+            !flags.hot_reload_reconcile_interval.is_zero(),
+            "--hot-reload-reconcile-interval",
+            "hot reload",
+        ),
+        (
+            flags
+                .disable_init_endpoints
+                .iter()
+                .any(|endpoint| endpoint == "config"),
+            "--disable-init-endpoints=config",
+            "actors",
+        ),
+        (
+            flags.disable_builtin_k8s_secret_store,
+            "--disable-builtin-k8s-secret-store",
+            "the Kubernetes secret store",
+        ),
+        (
+            environment.get("DAPR_TRUST_ANCHORS").is_some(),
+            "DAPR_TRUST_ANCHORS",
+            "encryption between sidecars",
+        ),
     ];
     given
         .into_iter()
         .filter(|(set, ..)| *set)
-        .map(|(_, option, feature)| format!("{option} has no effect: {feature} is not available in this version of Outrigger"))
+        .map(|(_, option, feature)| {
+            format!("{option} has no effect: {feature} is not available in this version of Outrigger")
+        })
         .collect()
 }
 
@@ -304,29 +402,44 @@ fn app(flags: &Flags) -> Result<Option<App>, Error> {
         ("http", false) => Protocol::Http,
         ("h2c", false) => Protocol::H2c,
         ("grpc", false) => Protocol::Grpc,
-        ("https" | "grpcs", _) | ("http" | "grpc" | "h2c", true) => return Err(Error::Missing("TLS towards the app (--app-protocol https|grpcs, --app-ssl)")),
+        ("https" | "grpcs", _) | ("http" | "grpc" | "h2c", true) => {
+            return Err(Error::Missing(
+                "TLS towards the app (--app-protocol https|grpcs, --app-ssl)",
+            ));
+        }
         (other, _) => {
-            return Err(Error::Value { flag: "app-protocol", reason: format!("{other:?} is none of http, https, h2c, grpc, grpcs") });
+            return Err(Error::Value {
+                flag: "app-protocol",
+                reason: format!("{other:?} is none of http, https, h2c, grpc, grpcs"),
+            });
         }
     };
     if flags.app_port.is_empty() || flags.app_port == "0" {
         return Ok(None);
     }
     // Zero means "default", as the reference's own tests rely on.
-    let or_default = |given: i64, default: u64| u64::try_from(given).ok().filter(|given| *given > 0).unwrap_or(default);
+    let or_default = |given: i64, default: u64| {
+        u64::try_from(given)
+            .ok()
+            .filter(|given| *given > 0)
+            .unwrap_or(default)
+    };
     let interval = Duration::from_secs(or_default(flags.app_health_probe_interval, 5));
     let timeout = Duration::from_millis(or_default(flags.app_health_probe_timeout, 500));
     if flags.enable_app_health_check && timeout > interval {
         return Err(Error::Value {
             flag: "app-health-probe-timeout",
-            reason: "value for 'health-probe-timeout' must be smaller than 'health-probe-interval'".to_owned(),
+            reason: "value for 'health-probe-timeout' must be smaller than 'health-probe-interval'"
+                .to_owned(),
         });
     }
     Ok(Some(App {
         host: flags.app_channel_address.clone(),
         port: port("app-port", &flags.app_port)?,
         protocol,
-        max_concurrency: usize::try_from(flags.app_max_concurrency).ok().filter(|most| *most > 0),
+        max_concurrency: usize::try_from(flags.app_max_concurrency)
+            .ok()
+            .filter(|most| *most > 0),
         health: flags.enable_app_health_check.then(|| Health {
             interval,
             timeout,
@@ -341,8 +454,13 @@ fn listen(flags: &Flags) -> Listen {
     if !flags.unix_domain_socket.is_empty() {
         return Listen::Unix(PathBuf::from(&flags.unix_domain_socket));
     }
-    let mut hosts: Vec<String> =
-        flags.dapr_listen_addresses.split(',').map(str::trim).filter(|host| !host.is_empty()).map(str::to_owned).collect();
+    let mut hosts: Vec<String> = flags
+        .dapr_listen_addresses
+        .split(',')
+        .map(str::trim)
+        .filter(|host| !host.is_empty())
+        .map(str::to_owned)
+        .collect();
     if hosts.is_empty() {
         hosts.push(String::new());
     }
@@ -350,16 +468,27 @@ fn listen(flags: &Flags) -> Listen {
 }
 
 fn port(flag: &'static str, value: &str) -> Result<u16, Error> {
-    value.parse().map_err(|_| Error::Port { flag, value: value.to_owned() })
+    value.parse().map_err(|_| Error::Port {
+        flag,
+        value: value.to_owned(),
+    })
 }
 
 fn paths(texts: &[String]) -> Vec<PathBuf> {
-    texts.iter().filter(|text| !text.is_empty()).map(PathBuf::from).collect()
+    texts
+        .iter()
+        .filter(|text| !text.is_empty())
+        .map(PathBuf::from)
+        .collect()
 }
 
 /// A size in bytes from a quantity, else from its deprecated twin (a number and the power of two of its unit).
 /// `-1` is the default limit. COMPAT(pkg/runtime/config.go): "unlimited" never was.
-fn size(quantity: (&'static str, Option<&str>), legacy: Option<(i64, u32)>, default: usize) -> Result<usize, Error> {
+fn size(
+    quantity: (&'static str, Option<&str>),
+    legacy: Option<(i64, u32)>,
+    default: usize,
+) -> Result<usize, Error> {
     let (flag, text) = quantity;
     let invalid = |reason: String| Error::Value { flag, reason };
     match (text, legacy) {
@@ -369,9 +498,9 @@ fn size(quantity: (&'static str, Option<&str>), legacy: Option<(i64, u32)>, defa
             usize::try_from(bytes).map_err(|_| invalid(format!("{text} is too large")))
         }
         (None, Some((number, power))) => match usize::try_from(number) {
-            Ok(number) if number > 0 => {
-                number.checked_mul(1 << power).ok_or_else(|| invalid(format!("{number} is too large")))
-            }
+            Ok(number) if number > 0 => number
+                .checked_mul(1 << power)
+                .ok_or_else(|| invalid(format!("{number} is too large"))),
             _ => Ok(default),
         },
         (None, None) => Ok(default),
@@ -381,8 +510,10 @@ fn size(quantity: (&'static str, Option<&str>), legacy: Option<(i64, u32)>, defa
 /// The port an app id prefers on this machine, so that a restarted sidecar is found at the same place.
 /// COMPAT(dapr/kit ports/ports.go): first 16 bits, little endian, of SHA-256 over id, folder, user and host.
 fn stable_port(app_id: &str, environment: &Environment) -> u16 {
-    let base =
-        format!("{app_id}|{}|{}|{}", environment.working_directory, environment.user_id, environment.host_name);
+    let base = format!(
+        "{app_id}|{}|{}|{}",
+        environment.working_directory, environment.user_id, environment.host_name
+    );
     let digest = Sha256::digest(base.as_bytes());
     let number = u16::from_le_bytes([digest[0], digest[1]]);
     FIRST_INTERNAL_PORT + number % (u16::MAX - FIRST_INTERNAL_PORT)
@@ -409,6 +540,3 @@ pub fn address(host: &str, port: u16) -> String {
         host => format!("{host}:{port}"),
     }
 }
-
-#[cfg(test)]
-mod tests;

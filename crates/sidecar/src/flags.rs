@@ -260,7 +260,9 @@ pub struct Flags {
 impl Flags {
     /// Parses arguments *without* the program's name.
     pub fn parse_from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(std::iter::once(OsString::from("daprd")).chain(args.into_iter().map(double_dash)))
+        Self::try_parse_from(
+            std::iter::once(OsString::from("daprd")).chain(args.into_iter().map(double_dash)),
+        )
     }
 }
 

@@ -26,17 +26,30 @@ fn booleans_take_a_value_only_behind_an_equals_sign() {
     }
     assert!(parse("--enable-profiling=perhaps").is_err());
     assert_eq!(parse("").expect("empty").enable_api_logging, None);
-    assert_eq!(parse("--enable-api-logging=false").expect("flag").enable_api_logging, Some(false));
+    assert_eq!(
+        parse("--enable-api-logging=false")
+            .expect("flag")
+            .enable_api_logging,
+        Some(false)
+    );
 }
 
 #[test]
 fn numbers_durations_and_lists() {
-    let flags = parse("-app-max-concurrency -1 --app-binding-options-timeout=1m0s --resources-path a,b --resources-path c")
-        .expect("parses");
+    let flags = parse(
+        "-app-max-concurrency -1 --app-binding-options-timeout=1m0s --resources-path a,b --resources-path c",
+    )
+    .expect("parses");
     assert_eq!(flags.app_max_concurrency, -1);
     assert_eq!(flags.app_binding_options_timeout, Duration::from_secs(60));
     assert_eq!(flags.resources_path, ["a", "b", "c"]);
-    assert_eq!(parse("--max-body-size -1").expect("negative").max_body_size.as_deref(), Some("-1"));
+    assert_eq!(
+        parse("--max-body-size -1")
+            .expect("negative")
+            .max_body_size
+            .as_deref(),
+        Some("-1")
+    );
 }
 
 #[test]

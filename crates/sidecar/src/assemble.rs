@@ -1,0 +1,379 @@
+//! Everything a sidecar is made of, built leaf first from its configuration. Nothing here is set later.
+
+use crate::bind::Ports;
+use crate::config::{Config, Environment, Protocol};
+use crate::observe::Observed;
+use outrigger_api_grpc::internal::Internal;
+use outrigger_channel::app::grpc::GrpcApp;
+use outrigger_channel::app::http::HttpApp;
+use outrigger_channel::app::{self, AppChannel};
+use outrigger_channel::peer::Peers;
+use outrigger_component::metadata::Metadata;
+use outrigger_component::registry::Registry;
+use outrigger_component::resolver::{Instance, NameResolver, Target};
+use outrigger_component::setup::Setup;
+use outrigger_daemon::log::Log;
+use outrigger_daemon::metrics;
+use outrigger_daemon::ready::Ready;
+use outrigger_daemon::tasks::Spawner;
+use outrigger_daemon::trace::Tracer;
+use outrigger_daemon::version;
+use outrigger_resiliency::load;
+use outrigger_resources::configuration::Configuration;
+use outrigger_resources::disk::{self, Audience, Documents};
+use outrigger_resources::{component, http_endpoint, resiliency, subscription};
+use outrigger_runtime::components::{self, Components, Identity};
+use outrigger_runtime::health::Health;
+use outrigger_runtime::invoke::{self, Invoke};
+use outrigger_runtime::metadata::{self, AppConnection, AppHealth, Facts};
+use outrigger_runtime::pubsub::{self, Pubsub};
+use outrigger_runtime::secrets::Secrets;
+use outrigger_runtime::state::State;
+use std::sync::Arc;
+
+/// Name resolution when the Configuration names none.
+const DEFAULT_RESOLVER: &str = "mdns";
+/// Name resolution when a hub is there and the Configuration names none.
+const HUB_RESOLVER: &str = "outrigger";
+
+/// Why a sidecar cannot be put together; each text goes behind `Fatal error from runtime: `.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("failed to load resources from disk: {0}")]
+    Resources(#[from] disk::Error),
+    #[error("failed to load components: {0}")]
+    Duplicates(#[from] disk::Duplicates),
+    #[error("{0}")]
+    Component(#[from] components::Error),
+    #[error("invalid subscription: {0}")]
+    Subscriptions(#[from] pubsub::declared::Error),
+    #[error("error setting up metrics: {0}")]
+    Metrics(String),
+    #[error("invalid app channel: {0}")]
+    App(#[from] outrigger_channel::error::Error),
+    #[error("name resolution {name:?}: {cause}")]
+    Resolver {
+        name: String,
+        cause: outrigger_component::error::Error,
+    },
+    #[error(
+        "{0} in the Configuration is not available in this version of Outrigger; remove it to go on without"
+    )]
+    Missing(&'static str),
+}
+
+/// What is handed down.
+pub(crate) struct Context<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) configuration: &'a Configuration,
+    pub(crate) environment: &'a Environment,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) ports: Ports,
+    pub(crate) log: &'a Log,
+    pub(crate) metrics: &'a metrics::Registry,
+    pub(crate) tracer: &'a Tracer,
+    pub(crate) spawner: &'a Spawner,
+    pub(crate) ready: &'a Ready,
+    pub(crate) outbound: &'a Ready,
+}
+
+/// The use cases, ready for the doors.
+pub(crate) struct Assembled {
+    pub(crate) app: Option<Arc<dyn AppChannel>>,
+    pub(crate) components: Components,
+    pub(crate) pubsub: Arc<Pubsub>,
+    pub(crate) state: Arc<State>,
+    pub(crate) secrets: Arc<Secrets>,
+    pub(crate) invoke: Arc<Invoke>,
+    pub(crate) metadata: Arc<metadata::Metadata>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) names: Arc<dyn NameResolver>,
+    pub(crate) internal: Internal,
+}
+
+/// Safety rules that this version cannot enforce must not be dropped silently.
+pub(crate) fn refuse(configuration: &Configuration) -> Result<(), Error> {
+    let access = &configuration.access_control;
+    if !access.policies.is_empty() || access.default_action.eq_ignore_ascii_case("deny") {
+        return Err(Error::Missing(
+            "spec.accessControl (rules for who may call this app)",
+        ));
+    }
+    if configuration.mtls.enabled {
+        return Err(Error::Missing("spec.mtls.enabled (encryption between sidecars)"));
+    }
+    if !configuration.http_pipeline.is_empty() {
+        return Err(Error::Missing("spec.httpPipeline (HTTP middleware)"));
+    }
+    if !configuration.app_http_pipeline.is_empty() {
+        return Err(Error::Missing("spec.appHttpPipeline (HTTP middleware)"));
+    }
+    Ok(())
+}
+
+impl Context<'_> {
+    /// Builds everything up to the doors.
+    pub(crate) async fn assemble(&self) -> Result<Assembled, Error> {
+        let documents = disk::read(&self.config.resources)?;
+        self.warn(&documents.warnings);
+        let policies = Arc::new(load::load(
+            &self.documents::<resiliency::Resiliency>(&documents)?,
+            Arc::new(Observed {
+                log: self.log.clone(),
+                metrics: metrics::Resiliency::new(self.metrics),
+            }),
+        ));
+        let endpoints = self.documents::<http_endpoint::HttpEndpoint>(&documents)?;
+        if !endpoints.is_empty() {
+            self.log.warn(format_args!(
+                "{} HTTPEndpoint resources have no effect: HTTP endpoints are not available in this version of Outrigger",
+                endpoints.len()
+            ));
+        }
+        let instance = self.instance();
+        let names = self.names(&instance).await?;
+        let app = self.app()?;
+        let components = self.components(&documents, &instance).await?;
+        let component_metrics = Arc::new(metrics::Component::new(self.metrics, self.config.namespace()));
+        let pubsub = Arc::new(Pubsub::new(pubsub::Parts {
+            app_id: self.config.app_id.clone(),
+            components: components.live(),
+            app: app.clone(),
+            declared: self.documents::<subscription::Subscription>(&documents)?,
+            ask_app: !self.config.skip_subscribe,
+            policies: policies.clone(),
+            metrics: component_metrics.clone(),
+            tracer: self.tracer.clone(),
+            log: self.log.scope("dapr.runtime.processor.subscription"),
+            tasks: self.spawner.clone(),
+        })?);
+        let me = Target {
+            app_id: self.config.app_id.clone(),
+            namespace: self.config.namespace().to_owned(),
+        };
+        let invoke = Arc::new(Invoke::new(invoke::Parts {
+            me: me.clone(),
+            app: app.clone(),
+            peers: Arc::new(Peers::new(me, self.config.body_limit, self.spawner.clone())),
+            names: names.clone(),
+            host_address: self.config.host_address.clone(),
+            host_name: self.config.host_name.clone(),
+            policies: policies.clone(),
+            body_limit: self.config.body_limit,
+            metrics: metrics::Invocation::new(self.metrics),
+        }));
+        let metadata = Arc::new(metadata::Metadata::new(
+            self.facts(&documents)?,
+            components.live(),
+            pubsub.changes(),
+        ));
+        Ok(Assembled {
+            internal: Internal::new(
+                invoke.clone(),
+                self.tracer.clone(),
+                self.config.app_id.clone(),
+                self.config.body_limit,
+            ),
+            state: Arc::new(State::new(
+                components.live(),
+                policies.clone(),
+                component_metrics.clone(),
+            )),
+            secrets: Arc::new(Secrets::new(components.live(), policies, component_metrics)),
+            health: Arc::new(Health::new(
+                self.config.app_id.clone(),
+                self.ready.clone(),
+                self.outbound.clone(),
+            )),
+            app,
+            components,
+            pubsub,
+            invoke,
+            metadata,
+            names,
+        })
+    }
+
+    /// The documents of one kind that are meant for this sidecar.
+    fn documents<T: disk::Resource>(&self, documents: &Documents) -> Result<Vec<T>, disk::Duplicates> {
+        let loaded = documents.load::<T>();
+        self.warn(&loaded.warnings);
+        let namespace =
+            (!self.config.namespace_variable.is_empty()).then_some(self.config.namespace_variable.as_str());
+        disk::select(
+            loaded.items,
+            Audience {
+                app_id: &self.config.app_id,
+                namespace,
+            },
+        )
+    }
+
+    fn warn(&self, warnings: &[disk::Warning]) {
+        for warning in warnings {
+            self.log.warn(warning);
+        }
+    }
+
+    fn instance(&self) -> Instance {
+        Instance {
+            app_id: self.config.app_id.clone(),
+            namespace: self.config.namespace().to_owned(),
+            host: match self.config.internal_host.as_str() {
+                // Peers must be able to reach what we listen on: a loopback address stays one.
+                "" | "0.0.0.0" | "::" => self.config.host_address.clone(),
+                host => host.to_owned(),
+            },
+            internal_port: self.ports.internal_port,
+            http_port: self.ports.http_port,
+            grpc_port: self.ports.grpc_port,
+        }
+    }
+
+    async fn names(&self, instance: &Instance) -> Result<Arc<dyn NameResolver>, Error> {
+        let asked = self.configuration.name_resolution.as_ref();
+        let name = match asked
+            .map(|asked| asked.component.as_str())
+            .filter(|name| !name.is_empty())
+        {
+            Some(name) => name,
+            None if self.config.hub_socket.is_some() => HUB_RESOLVER,
+            None => DEFAULT_RESOLVER,
+        };
+        let version = asked.map(|asked| asked.version.as_str()).unwrap_or_default();
+        let setup = Setup {
+            name: name.to_owned(),
+            app_id: instance.app_id.clone(),
+            namespace: instance.namespace.clone(),
+            config: asked.map(|asked| flat(&asked.configuration)).unwrap_or_default(),
+            metadata: asked.map(|asked| flat(&asked.configuration)).unwrap_or_default(),
+            log: self.log.scope("dapr.contrib"),
+            instance: instance.clone(),
+        };
+        let names = self
+            .registry
+            .resolvers()
+            .build(name, version, setup)
+            .await
+            .map_err(|cause| Error::Resolver {
+                name: name.to_owned(),
+                cause,
+            })?;
+        self.log
+            .info(format_args!("Initialized name resolution to {name}"));
+        Ok(names)
+    }
+
+    fn app(&self) -> Result<Option<Arc<dyn AppChannel>>, Error> {
+        let Some(app) = &self.config.app else {
+            return Ok(None);
+        };
+        Ok(Some(match app.protocol {
+            Protocol::Grpc => Arc::new(GrpcApp::new(
+                app::grpc::Config {
+                    host: app.host.clone(),
+                    port: app.port,
+                    token: self.config.app_token.0.clone(),
+                    max_concurrency: app.max_concurrency,
+                    limit: self.config.body_limit,
+                    health_timeout: app.health_timeout,
+                },
+                self.spawner.clone(),
+            )?) as Arc<dyn AppChannel>,
+            Protocol::Http | Protocol::H2c => Arc::new(HttpApp::new(
+                app::http::Config {
+                    host: app.host.clone(),
+                    port: app.port,
+                    h2c: app.protocol == Protocol::H2c,
+                    token: self.config.app_token.0.clone(),
+                    max_concurrency: app.max_concurrency,
+                    health_path: app.health_path.clone(),
+                    health_timeout: app.health_timeout,
+                },
+                &self.config.app_id,
+                self.spawner.clone(),
+            )?),
+        }))
+    }
+
+    async fn components(&self, documents: &Documents, instance: &Instance) -> Result<Components, Error> {
+        let settings = components::Settings {
+            registry: self.registry.clone(),
+            identity: Identity {
+                app_id: self.config.app_id.clone(),
+                namespace: self.config.namespace_variable.clone(),
+                pod: self.config.pod_name.clone(),
+            },
+            instance: instance.clone(),
+            environment: components::secrets::Environment {
+                lookup: self.environment.lookup(),
+                allowed: self.config.env_keys.clone(),
+            },
+            default_secret_store: String::new(),
+            denied: self.configuration.denied_components.clone(),
+            secret_scopes: self.configuration.secrets.clone(),
+            metrics: metrics::Loading::new(self.metrics),
+            log: self.log.scope("dapr.runtime.processor"),
+            component_log: self.log.scope("dapr.contrib"),
+        };
+        Ok(Components::load(&settings, self.documents::<component::Component>(documents)?).await?)
+    }
+
+    fn facts(&self, documents: &Documents) -> Result<Facts, disk::Duplicates> {
+        let app = self.config.app.as_ref();
+        Ok(Facts {
+            app_id: self.config.app_id.clone(),
+            version: version::COMPAT_VERSION.to_owned(),
+            enabled_features: self
+                .configuration
+                .enabled_features()
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+            http_endpoints: Vec::new(),
+            resiliencies: self
+                .documents::<resiliency::Resiliency>(documents)?
+                .into_iter()
+                .map(|document| document.name)
+                .collect(),
+            app: AppConnection {
+                port: app.map_or(0, |app| app.port),
+                protocol: self.config.protocol_name.clone(),
+                channel_address: app.map(|app| app.host.clone()).unwrap_or_default(),
+                max_concurrency: app
+                    .and_then(|app| app.max_concurrency)
+                    .and_then(|most| i32::try_from(most).ok())
+                    .unwrap_or_default(),
+                health: app.and_then(|app| {
+                    let health = app.health?;
+                    Some(AppHealth {
+                        path: if app.protocol == Protocol::Grpc {
+                            String::new()
+                        } else {
+                            app.health_path.clone()
+                        },
+                        interval: health.interval,
+                        timeout: health.timeout,
+                        threshold: i32::try_from(health.threshold).unwrap_or(i32::MAX),
+                    })
+                }),
+            },
+        })
+    }
+}
+
+/// A name resolver's configuration, which may be any JSON, as metadata: texts as they are, the rest as JSON.
+fn flat(configuration: &serde_json::Value) -> Metadata {
+    let serde_json::Value::Object(members) = configuration else {
+        return Metadata::new();
+    };
+    members
+        .iter()
+        .map(|(name, value)| {
+            (
+                name.clone(),
+                value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+            )
+        })
+        .collect()
+}

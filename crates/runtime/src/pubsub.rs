@@ -95,7 +95,10 @@ impl Pubsub {
             ask_app: parts.ask_app,
             tasks: parts.tasks,
         });
-        Ok(Self { publisher, subscriptions })
+        Ok(Self {
+            publisher,
+            subscriptions,
+        })
     }
 
     /// Begins, or begins again, to deliver to the app: it is healthy. The first time, the app is asked what it

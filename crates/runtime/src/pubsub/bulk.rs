@@ -70,7 +70,10 @@ pub struct FailedEntry {
 
 impl From<ApiError> for Rejected {
     fn from(error: ApiError) -> Self {
-        Self { error, failed: Vec::new() }
+        Self {
+            error,
+            failed: Vec::new(),
+        }
     }
 }
 
@@ -95,7 +98,10 @@ impl Pubsub {
         let mut spans = Vec::with_capacity(request.entries.len());
         let entries = self.entries(&broker, raw, &request, &mut spans)?;
         let (count, started) = (entries.len(), Instant::now());
-        let sent = self.publisher.send_bulk(&broker, &request.topic, entries, &request.metadata, request.door).await;
+        let sent = self
+            .publisher
+            .send_bulk(&broker, &request.topic, entries, &request.metadata, request.door)
+            .await;
         let lost = match &sent {
             Ok(()) => 0,
             // Not even tried: the scope forbids it.
@@ -103,7 +109,13 @@ impl Pubsub {
             Err(rejected) => rejected.failed.len(),
         };
         let published = u64::try_from(count.saturating_sub(lost)).unwrap_or(u64::MAX);
-        self.publisher.metrics.published_bulk(&broker.name, &request.topic, sent.is_ok(), published, started.elapsed());
+        self.publisher.metrics.published_bulk(
+            &broker.name,
+            &request.topic,
+            sent.is_ok(),
+            published,
+            started.elapsed(),
+        );
         if let Err(rejected) = &sent {
             spans.iter_mut().for_each(|span| span.fail(rejected));
         }
@@ -111,14 +123,20 @@ impl Pubsub {
     }
 
     /// Checks and wraps all entries before the first is published.
-    fn entries(&self, broker: &Broker, raw: bool, request: &PublishBulk, spans: &mut Vec<Span>) -> Result<Vec<pubsub::Entry>> {
+    fn entries(
+        &self,
+        broker: &Broker,
+        raw: bool,
+        request: &PublishBulk,
+        spans: &mut Vec<Span>,
+    ) -> Result<Vec<pubsub::Entry>> {
         let app_id = &self.publisher.app_id;
         let (name, topic) = (&broker.name, &request.topic);
         let mut ids = HashSet::with_capacity(request.entries.len());
         let mut entries = Vec::with_capacity(request.entries.len());
         for entry in &request.entries {
-            let data =
-                bytes(&entry.event, &entry.content_type).map_err(|cause| catalogue::envelope(name, topic, app_id, cause))?;
+            let data = bytes(&entry.event, &entry.content_type)
+                .map_err(|cause| catalogue::envelope(name, topic, app_id, cause))?;
             if entry.id.is_empty() || !ids.insert(entry.id.as_str()) {
                 let cause = "entryId is duplicated or not present for entry";
                 return Err(catalogue::marshal_events(name, topic, app_id, cause));
@@ -130,11 +148,23 @@ impl Pubsub {
                 trace_metadata(&mut metadata, span.context());
                 (data, entry.content_type.clone())
             } else {
-                let data = self.envelope(broker, topic, &entry.content_type, &metadata, span.context(), &data)?;
+                let data = self.envelope(
+                    broker,
+                    topic,
+                    &entry.content_type,
+                    &metadata,
+                    span.context(),
+                    &data,
+                )?;
                 (data, envelope::CONTENT_TYPE.to_owned())
             };
             spans.push(span);
-            entries.push(pubsub::Entry { id: entry.id.clone(), data, content_type, metadata });
+            entries.push(pubsub::Entry {
+                id: entry.id.clone(),
+                data,
+                content_type,
+                metadata,
+            });
         }
         Ok(entries)
     }
@@ -150,7 +180,10 @@ fn bytes(event: &Event, content_type: &str) -> Result<Bytes, String> {
     let string = || serde_json::from_slice::<String>(json).map_err(|_| mismatch());
     if envelope::is_octet_stream(content_type) {
         let bytes = BASE64.decode(string()?).map_err(|error| {
-            format!("error: unable to decode base64 application/octect-stream data: {}", go_base64(error))
+            format!(
+                "error: unable to decode base64 application/octect-stream data: {}",
+                go_base64(error)
+            )
         })?;
         Ok(bytes.into())
     } else if envelope::is_text(content_type) {
@@ -171,6 +204,3 @@ fn go_base64(error: base64::DecodeError) -> String {
     };
     format!("illegal base64 data at input byte {at}")
 }
-
-#[cfg(test)]
-mod tests;

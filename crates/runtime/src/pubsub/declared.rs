@@ -29,7 +29,10 @@ pub(super) fn read(documents: Vec<Document>, app_id: &str) -> Result<Vec<Subscri
         named.retain(|(name, _)| *name != document.name);
         let (name, subscription) = subscription(document);
         if let Err(invalid) = Routes::compile(&subscription.rules) {
-            return Err(Error { name, source: invalid });
+            return Err(Error {
+                name,
+                source: invalid,
+            });
         }
         named.push((name, subscription));
     }
@@ -41,10 +44,16 @@ fn subscription(document: Document) -> (String, Subscription) {
         .routes
         .rules
         .into_iter()
-        .map(|rule| Rule { expression: rule.matches, path: rule.path })
+        .map(|rule| Rule {
+            expression: rule.matches,
+            path: rule.path,
+        })
         .collect();
     if !document.routes.default.is_empty() {
-        rules.push(Rule { expression: String::new(), path: document.routes.default });
+        rules.push(Rule {
+            expression: String::new(),
+            path: document.routes.default,
+        });
     }
     let subscription = Subscription {
         pubsub: document.pubsub,
@@ -69,14 +78,18 @@ pub(super) fn merge<'a>(
     let mut merged: Vec<(Kind, &Subscription)> = Vec::with_capacity(declared.len() + programmatic.len());
     let mut places = HashMap::new();
     for subscription in declared {
-        places.entry((&subscription.pubsub, &subscription.topic)).or_insert_with(|| {
-            merged.push((Kind::Declarative, subscription));
-            merged.len() - 1
-        });
+        places
+            .entry((&subscription.pubsub, &subscription.topic))
+            .or_insert_with(|| {
+                merged.push((Kind::Declarative, subscription));
+                merged.len() - 1
+            });
     }
     for subscription in programmatic {
         let next = merged.len();
-        let place = *places.entry((&subscription.pubsub, &subscription.topic)).or_insert(next);
+        let place = *places
+            .entry((&subscription.pubsub, &subscription.topic))
+            .or_insert(next);
         match merged.get_mut(place) {
             Some(taken) => *taken = (Kind::Programmatic, subscription),
             None => merged.push((Kind::Programmatic, subscription)),

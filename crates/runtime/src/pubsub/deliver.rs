@@ -27,7 +27,10 @@ use tokio::time::Instant;
 /// Who gets the events.
 pub(super) enum Subscriber {
     App(Arc<dyn AppChannel>),
-    Stream { events: mpsc::Sender<stream::Event>, line: Arc<Line> },
+    Stream {
+        events: mpsc::Sender<stream::Event>,
+        line: Arc<Line>,
+    },
 }
 
 /// Until when a subscription may settle what it holds; `None` while it goes on.
@@ -138,13 +141,19 @@ impl Engine {
     pub(super) async fn subscribe(&self) -> Result<Subscription, outrigger_component::error::Error> {
         let topic = format!("{}{}", self.broker.topic_prefix, self.topic);
         let metadata = self.metadata.clone();
-        self.broker.broker.subscribe(component::Subscribe { topic, metadata }).await
+        self.broker
+            .broker
+            .subscribe(component::Subscribe { topic, metadata })
+            .await
     }
 
     /// Delivers until the end. When halted, waits for what is held until the given time; what is held still at the end
     /// goes back to the broker.
     pub(super) async fn run(&self, subscription: Subscription) -> End {
-        let Subscription { mut deliveries, concurrency } = subscription;
+        let Subscription {
+            mut deliveries,
+            concurrency,
+        } = subscription;
         let most = concurrency.max(1);
         let mut open = true;
         let mut held = FuturesUnordered::new();
@@ -228,6 +237,3 @@ impl Engine {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

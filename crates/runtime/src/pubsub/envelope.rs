@@ -33,9 +33,13 @@ pub(super) fn is_cloud_event(content_type: &str) -> bool {
 
 /// Bytes that are not text: they travel as `data_base64`.
 pub(super) fn is_binary(content_type: &str) -> bool {
-    ["application/octet-stream", "application/cloudevents+protobuf", "application/x-protobuf"]
-        .iter()
-        .any(|binary| is_type(content_type, binary))
+    [
+        "application/octet-stream",
+        "application/cloudevents+protobuf",
+        "application/x-protobuf",
+    ]
+    .iter()
+    .any(|binary| is_type(content_type, binary))
 }
 
 pub(super) fn is_octet_stream(content_type: &str) -> bool {
@@ -48,7 +52,9 @@ pub(super) fn is_json(content_type: &str) -> bool {
 
 /// `text/*` and XML.
 pub(super) fn is_text(content_type: &str) -> bool {
-    content_type.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("text/"))
+    content_type
+        .get(..5)
+        .is_some_and(|start| start.eq_ignore_ascii_case("text/"))
         || is_type(content_type, "application/xml")
 }
 

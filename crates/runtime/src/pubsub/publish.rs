@@ -3,8 +3,8 @@
 //! One allocation for the envelope, one copy of the data. The broker has the message when this returns `Ok`, as
 //! durably as the broker is configured to.
 
-use super::envelope::{self, write};
 use super::Pubsub;
+use super::envelope::{self, write};
 use crate::catalogue::pubsub as catalogue;
 use crate::components::snapshot::Broker;
 use crate::error::Result;
@@ -52,7 +52,14 @@ impl Pubsub {
             trace_metadata(&mut request.metadata, request.trace.as_ref());
             request.data
         } else {
-            self.envelope(&broker, &request.topic, &request.content_type, &request.metadata, request.trace.as_ref(), &request.data)?
+            self.envelope(
+                &broker,
+                &request.topic,
+                &request.content_type,
+                &request.metadata,
+                request.trace.as_ref(),
+                &request.data,
+            )?
         };
         let message = Outgoing {
             topic: request.topic,
@@ -63,17 +70,27 @@ impl Pubsub {
         };
         let (topic, started) = (message.topic.clone(), Instant::now());
         let sent = self.publisher.send(&broker, message, request.door).await;
-        self.publisher.metrics.published(&broker.name, &topic, sent.is_ok(), started.elapsed());
+        self.publisher
+            .metrics
+            .published(&broker.name, &topic, sent.is_ok(), started.elapsed());
         sent
     }
 
     /// The broker that a request names.
     pub(super) fn target(&self, pubsub: &str, topic: &str, metadata: &Metadata) -> Result<Arc<Broker>> {
-        let info = || metadata.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let info = || {
+            metadata
+                .iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect()
+        };
         if pubsub.is_empty() {
             return Err(catalogue::name_empty(info()));
         }
-        let broker = self.publisher.broker(pubsub).ok_or_else(|| catalogue::not_found(pubsub, info()))?;
+        let broker = self
+            .publisher
+            .broker(pubsub)
+            .ok_or_else(|| catalogue::not_found(pubsub, info()))?;
         if topic.is_empty() {
             return Err(catalogue::topic_empty(pubsub, info()));
         }
@@ -100,7 +117,11 @@ impl Pubsub {
             traceparent: traceparent.as_ref().map_or("", Traceparent::as_str),
             tracestate: trace.and_then(Context::tracestate).unwrap_or_default(),
             // Brokers with a time to live of their own enforce it themselves.
-            expiration: if broker.features.message_ttl { None } else { write::expiration(metadata, now) },
+            expiration: if broker.features.message_ttl {
+                None
+            } else {
+                write::expiration(metadata, now)
+            },
         };
         if envelope::is_cloud_event(content_type) {
             write::complete(frame, data, now)
@@ -114,7 +135,10 @@ impl Pubsub {
 /// Whether the message travels without an envelope.
 pub(super) fn raw_payload(pubsub: &str, metadata: &Metadata) -> Result<bool> {
     is_raw(metadata).map_err(|cause| {
-        let info = metadata.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let info = metadata
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
         catalogue::metadata_unreadable(pubsub, cause, info)
     })
 }

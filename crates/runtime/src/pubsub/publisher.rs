@@ -5,6 +5,7 @@ use super::publish::Door;
 use crate::catalogue::pubsub as catalogue;
 use crate::components::snapshot::{Broker, Live};
 use crate::error::Result;
+use crate::outbound::{self, Input};
 use futures::StreamExt as _;
 use outrigger_component::error::{Error, Kind};
 use outrigger_component::metadata::Metadata;
@@ -38,13 +39,15 @@ impl Publisher {
         self.permit(broker, &topic)?;
         message.topic.insert_str(0, &broker.topic_prefix);
         let policy = self.policy(broker);
-        let attempt = |message| async { broker.broker.publish(message).await.map_err(|error| Refused { error, door }) };
-        let outcome = if policy.is_none() {
-            attempt(message).await.map_err(policy::Error::Operation)
-        } else {
-            policy.run(|_| attempt(message.clone())).await
+        let attempt = |message| async {
+            broker
+                .broker
+                .publish(message)
+                .await
+                .map_err(|error| Refused { error, door })
         };
-        outcome.map_err(|cause| {
+        let mut input = Input::new(message, &policy);
+        policy.run(|_| attempt(input.take())).await.map_err(|cause| {
             let error = catalogue::publish_failed(&broker.name, &topic, &cause);
             match cause {
                 policy::Error::Operation(Refused { error: source, .. }) => error.caused_by(source),
@@ -69,7 +72,12 @@ impl Publisher {
             let failed = put(&*broker.broker, &at_broker, entries, metadata).await;
             return match Unpublished::of(failed, door) {
                 None => Ok(()),
-                Some(unpublished) => Err(rejected(broker, topic, unpublished.to_string(), unpublished.failed)),
+                Some(unpublished) => Err(rejected(
+                    broker,
+                    topic,
+                    unpublished.to_string(),
+                    unpublished.failed,
+                )),
             };
         }
         let waiting = Waiting(Mutex::new(entries));
@@ -97,7 +105,8 @@ impl Publisher {
     }
 
     fn policy<'p>(&'p self, broker: &'p Broker) -> Policy<'p> {
-        self.policies.component(&broker.name, policies::Kind::Pubsub, Flow::Outbound)
+        self.policies
+            .component(&broker.name, policies::Kind::Pubsub, Flow::Outbound)
     }
 }
 
@@ -107,10 +116,24 @@ async fn put(broker: &dyn PubSub, topic: &str, entries: Vec<Entry>, metadata: &M
         Ok(failed) => return failed,
         Err(entries) => entries,
     };
-    let one = |Entry { id, data, content_type, metadata }| async move {
+    let one = |Entry {
+                   id,
+                   data,
+                   content_type,
+                   metadata,
+               }| async move {
         let topic = topic.to_owned();
-        let message = Outgoing { topic, data, content_type: Some(content_type), metadata };
-        broker.publish(message).await.err().map(|error| Failed { id, error })
+        let message = Outgoing {
+            topic,
+            data,
+            content_type: Some(content_type),
+            metadata,
+        };
+        broker
+            .publish(message)
+            .await
+            .err()
+            .map(|error| Failed { id, error })
     };
     futures::stream::iter(entries)
         .map(one)
@@ -126,7 +149,10 @@ fn rejected(broker: &Broker, topic: &str, text: String, failed: Vec<Failed>) -> 
         error: catalogue::publish_failed(&broker.name, topic, text),
         failed: failed
             .into_iter()
-            .map(|Failed { id, error }| FailedEntry { id, error: error.to_string() })
+            .map(|Failed { id, error }| FailedEntry {
+                id,
+                error: error.to_string(),
+            })
             .collect(),
     }
 }
@@ -147,6 +173,10 @@ impl fmt::Display for Refused {
 impl Outcome for Refused {
     fn status(&self) -> Option<Status> {
         status(self.error.kind, self.door)
+    }
+
+    fn is_permanent(&self) -> bool {
+        outbound::is_final(self.error.kind)
     }
 }
 
@@ -177,6 +207,12 @@ impl fmt::Display for Unpublished {
 impl Outcome for Unpublished {
     fn status(&self) -> Option<Status> {
         status(self.kind, self.door)
+    }
+
+    fn is_permanent(&self) -> bool {
+        self.failed
+            .iter()
+            .all(|failed| outbound::is_final(failed.error.kind))
     }
 }
 
@@ -216,7 +252,10 @@ impl Waiting {
     fn failed(&self, text: &str) -> Vec<Failed> {
         self.lock()
             .drain(..)
-            .map(|entry| Failed { id: entry.id, error: Error::internal(text) })
+            .map(|entry| Failed {
+                id: entry.id,
+                error: Error::internal(text),
+            })
             .collect()
     }
 

@@ -4,16 +4,21 @@
 //! does not match everything. COMPAT(pkg/expr, pkg/runtime/subscription): `event` is the whole envelope, its
 //! numbers are doubles; an expression that fails, or is not a truth value, fails the event.
 
+use cel::common::ast::{EntryExpr, Expr};
 use cel::objects::Map;
-use cel::{Context, Env, ExecutionError, Program, Value};
+use cel::{Context, Env, ExecutionError, IdedExpr as Expression, Program, Value};
 use outrigger_channel::app::Rule;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What an expression may hold: parser and interpreter are recursive, and an app's expression must not be able to
-/// exhaust our stack. Counted over the raw text, strings included.
+/// What an expression may hold. Parser and interpreter are recursive, some 100 KB a level at worst, and what an app
+/// sends must not be able to exhaust a stack. Operators and brackets are counted over the raw text, strings included.
 const MOST_OPERATORS: usize = 512;
-const DEEPEST: usize = 48;
+const MOST_BRACKETS: usize = 32;
+/// Levels of the parsed expression; what [`Routes::pick`] descends on the stack of a worker.
+const DEEPEST: usize = 32;
+/// For compiling, which happens on a thread of its own. Only what is touched costs memory.
+const STACK: usize = 64 << 20;
 
 pub(super) struct Routes {
     routes: Vec<Route>,
@@ -48,20 +53,22 @@ pub(super) enum Undecided {
 
 impl Routes {
     pub(super) fn compile(rules: &[Rule]) -> Result<Self, Invalid> {
-        let mut env = None;
-        let routes = rules
-            .iter()
-            .map(|rule| {
-                let text = rule.expression.trim();
-                let condition = if text.is_empty() {
-                    None
-                } else {
-                    let env = env.get_or_insert_with(|| Arc::new(Env::stdlib()));
-                    Some((compile(env, text)?, text.to_owned()))
-                };
-                Ok(Route { condition, path: rule.path.clone() })
-            })
-            .collect::<Result<_, Invalid>>()?;
+        let expressions: Vec<&str> = rules.iter().map(|rule| rule.expression.trim()).collect();
+        let (env, programs) = if expressions.iter().all(|expression| expression.is_empty()) {
+            (None, expressions.iter().map(|_| None).collect())
+        } else {
+            let env = Env::stdlib();
+            let programs = with_stack(|| {
+                let program = |text: &&str| (!text.is_empty()).then(|| compile(&env, text)).transpose();
+                expressions.iter().map(program).collect::<Result<Vec<_>, _>>()
+            })?;
+            (Some(Arc::new(env)), programs)
+        };
+        let route = |(rule, program): (&Rule, Option<Program>)| Route {
+            condition: program.map(|program| (program, rule.expression.trim().to_owned())),
+            path: rule.path.clone(),
+        };
+        let routes = rules.iter().zip(programs).map(route).collect();
         Ok(Self { routes, env })
     }
 
@@ -70,13 +77,21 @@ impl Routes {
         // The common case, without looking into the event.
         match self.routes.first() {
             None => return Ok(None),
-            Some(Route { condition: None, path }) => return Ok(Some(path)),
+            Some(Route {
+                condition: None,
+                path,
+            }) => return Ok(Some(path)),
             Some(_) => {}
         }
-        let mut context = self.env.as_ref().map_or_else(Context::default, |env| Context::with_env(Arc::clone(env)));
+        let mut context = self
+            .env
+            .as_ref()
+            .map_or_else(Context::default, |env| Context::with_env(Arc::clone(env)));
         context.add_variable_from_value("event", value(serde_json::from_slice(envelope)?));
         for Route { condition, path } in &self.routes {
-            let Some((program, text)) = condition else { return Ok(Some(path)) };
+            let Some((program, text)) = condition else {
+                return Ok(Some(path));
+            };
             match program.execute(&context)? {
                 Value::Bool(true) => return Ok(Some(path)),
                 Value::Bool(false) => {}
@@ -87,30 +102,90 @@ impl Routes {
     }
 }
 
+/// Runs on a thread with a stack that is large enough for everything that [`compile`] lets through.
+fn with_stack<T: Send>(work: impl FnOnce() -> Result<T, Invalid> + Send) -> Result<T, Invalid> {
+    let failed = |reason: &str| Invalid {
+        expression: String::new(),
+        reason: reason.to_owned(),
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("cel".to_owned())
+            .stack_size(STACK)
+            .spawn_scoped(scope, work);
+        match thread.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_panic)) => Err(failed("the parser gave up")),
+            Err(error) => Err(failed(&format!("no thread to parse it: {error}"))),
+        }
+    })
+}
+
 fn compile(env: &Env, expression: &str) -> Result<Program, Invalid> {
-    let invalid = |reason: String| Invalid { expression: expression.to_owned(), reason };
-    let (operators, depth) = extent(expression);
-    if operators > MOST_OPERATORS || depth > DEEPEST {
+    let invalid = |reason: String| Invalid {
+        expression: expression.to_owned(),
+        reason,
+    };
+    let (operators, brackets) = extent(expression);
+    if operators > MOST_OPERATORS || brackets > MOST_BRACKETS {
         return Err(invalid(format!(
-            "at most {MOST_OPERATORS} operators and {DEEPEST} levels of brackets are supported"
+            "at most {MOST_OPERATORS} operators and {MOST_BRACKETS} levels of brackets are supported"
         )));
     }
-    env.compile(expression).map_err(|errors| invalid(errors.to_string()))
+    let program = env
+        .compile(expression)
+        .map_err(|errors| invalid(errors.to_string()))?;
+    if depth(program.expression()) > DEEPEST {
+        return Err(invalid(format!("nested deeper than {DEEPEST} levels")));
+    }
+    Ok(program)
 }
 
 /// Upper bounds of the operators and of the depth of brackets.
 fn extent(expression: &str) -> (usize, usize) {
-    let (mut operators, mut depth, mut deepest) = (0_usize, 0_usize, 0);
+    let (mut operators, mut open, mut brackets) = (0_usize, 0_usize, 0);
     for byte in expression.bytes() {
         match byte {
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            b'(' | b'[' | b'{' => open += 1,
+            b')' | b']' | b'}' => open = open.saturating_sub(1),
             _ => {}
         }
-        deepest = deepest.max(depth);
-        operators += usize::from(byte.is_ascii_punctuation() && !matches!(byte, b'_' | b'\'' | b'"' | b'=' | b','));
+        brackets = brackets.max(open);
+        operators +=
+            usize::from(byte.is_ascii_punctuation() && !matches!(byte, b'_' | b'\'' | b'"' | b'=' | b','));
     }
-    (operators, deepest)
+    (operators, brackets)
+}
+
+/// Levels of calls, lists, maps and loops. A chain of members (`a.b.c`) counts as one.
+fn depth(expression: &Expression) -> usize {
+    fn entry(entry: &EntryExpr) -> usize {
+        match entry {
+            EntryExpr::StructField(field) => depth(&field.value),
+            EntryExpr::MapEntry(entry) => depth(&entry.key).max(depth(&entry.value)),
+        }
+    }
+    let deepest = |expressions: &[Expression]| expressions.iter().map(depth).max().unwrap_or(0);
+    let below = match &expression.expr {
+        Expr::Select(select) => return depth(&select.operand),
+        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => 0,
+        Expr::Call(call) => call.target.as_deref().map_or(0, depth).max(deepest(&call.args)),
+        Expr::List(list) => deepest(&list.elements),
+        Expr::Map(map) => map.entries.iter().map(|it| entry(&it.expr)).max().unwrap_or(0),
+        Expr::Struct(of) => of.entries.iter().map(|it| entry(&it.expr)).max().unwrap_or(0),
+        Expr::Comprehension(of) => [
+            &of.iter_range,
+            &of.accu_init,
+            &of.loop_cond,
+            &of.loop_step,
+            &of.result,
+        ]
+        .into_iter()
+        .map(depth)
+        .max()
+        .unwrap_or(0),
+    };
+    below + 1
 }
 
 fn value(json: serde_json::Value) -> Value {

@@ -94,21 +94,38 @@ impl Pubsub {
             pubsub: request.pubsub,
             topic: request.topic,
             metadata: request.metadata,
-            rules: vec![app::Rule { expression: String::new(), path: PATH.to_owned() }],
+            rules: vec![app::Rule {
+                expression: String::new(),
+                path: PATH.to_owned(),
+            }],
             dead_letter_topic: request.dead_letter_topic,
             bulk: app::Bulk::default(),
         };
         let refused = |cause: String| catalogue::subscribe_failed(&spec.pubsub, &spec.topic, cause);
         let surroundings = self.subscriptions.surroundings();
-        let line = Arc::new(Line { waiting: Mutex::default(), gone: Notify::new(), log: surroundings.log.clone() });
+        let line = Arc::new(Line {
+            waiting: Mutex::default(),
+            gone: Notify::new(),
+            log: surroundings.log.clone(),
+        });
         // One event on its way to the door; all others wait at the broker.
         let (events, receiver) = mpsc::channel(1);
-        let subscriber = Subscriber::Stream { events, line: Arc::clone(&line) };
+        let subscriber = Subscriber::Stream {
+            events,
+            line: Arc::clone(&line),
+        };
         let halt = self.subscriptions.halt();
-        let engine = Engine::new(surroundings, halt, broker, &spec, subscriber).map_err(|error| refused(error.to_string()))?;
-        let first = engine.subscribe().await.map_err(|error| refused(error.to_string()))?;
+        let engine = Engine::new(surroundings, halt, broker, &spec, subscriber)
+            .map_err(|error| refused(error.to_string()))?;
+        let first = engine
+            .subscribe()
+            .await
+            .map_err(|error| refused(format!("failed to subscribe to topic {}: {error}", spec.topic)))?;
         self.subscriptions.run_stream(engine, first, &spec);
-        Ok(Stream { events: Events(receiver), replies: Replies(line) })
+        Ok(Stream {
+            events: Events(receiver),
+            replies: Replies(line),
+        })
     }
 }
 
@@ -138,7 +155,13 @@ impl Line {
         let closed = || Error::Unavailable("stream closed".to_owned());
         let (answer, outcome) = oneshot::channel();
         let _waiting = self.wait(id, answer);
-        events.send(Event { id: id.to_owned(), event }).await.map_err(|_| closed())?;
+        events
+            .send(Event {
+                id: id.to_owned(),
+                event,
+            })
+            .await
+            .map_err(|_| closed())?;
         outcome.await.map_err(|_| closed())
     }
 
@@ -154,8 +177,16 @@ impl Line {
         let mut waiting = self.lock();
         waiting.tickets += 1;
         let number = waiting.tickets;
-        waiting.by_id.entry(id.to_owned()).or_default().push_back((number, answer));
-        Ticket { line: self, id, number }
+        waiting
+            .by_id
+            .entry(id.to_owned())
+            .or_default()
+            .push_back((number, answer));
+        Ticket {
+            line: self,
+            id,
+            number,
+        }
     }
 
     fn settle(&self, id: &str, outcome: Outcome) {
@@ -168,7 +199,9 @@ impl Line {
         match answer {
             // A delivery that was given up meanwhile does not mind.
             Some((_, answer)) => drop(answer.send(outcome)),
-            None => self.log.error(format_args!("no event with id {id} waits for a response of this stream")),
+            None => self.log.error(format_args!(
+                "no event with id {id} waits for a response of this stream"
+            )),
         }
     }
 
@@ -195,6 +228,3 @@ impl Drop for Ticket<'_> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

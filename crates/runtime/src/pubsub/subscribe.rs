@@ -60,10 +60,12 @@ impl Subscriptions {
                 tasks: parts.tasks.clone(),
                 running: None,
             };
-            parts.tasks.named("pub/sub subscriptions", OnExit::Log, async move {
-                owner.own(phases).await;
-                drop(claim);
-            });
+            parts
+                .tasks
+                .named("pub/sub subscriptions", OnExit::Log, async move {
+                    owner.own(phases).await;
+                    drop(claim);
+                });
         }
         Self {
             phase,
@@ -122,7 +124,10 @@ impl Subscriptions {
             lists.next += 1;
             lists.streams.insert(number, Active::of(Kind::Streaming, listed));
         });
-        let listing = Listing { lists: self.lists.clone(), number };
+        let listing = Listing {
+            lists: self.lists.clone(),
+            number,
+        };
         let claim = self.working.watch();
         let name = format!("pub/sub stream {}/{}", engine.pubsub(), engine.topic());
         self.tasks.named(name, OnExit::Log, async move {

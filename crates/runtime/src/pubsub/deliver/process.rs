@@ -5,6 +5,7 @@
 //! that should lie there but could not be written is delivered again in every case.
 
 use super::{Engine, Subscriber, Verdict};
+use crate::outbound::Input;
 use crate::pubsub::envelope::{self, read::Head, write};
 use crate::pubsub::publish::Door;
 use bytes::Bytes;
@@ -56,21 +57,27 @@ impl Engine {
         let head = match Head::read(&envelope) {
             Ok(head) => head,
             Err(error) => {
-                log.error(format_args!("error deserializing cloud event in pubsub {name} and topic {topic}: {error}"));
+                log.error(format_args!(
+                    "error deserializing cloud event in pubsub {name} and topic {topic}: {error}"
+                ));
                 return self.failed(letter, topic).await;
             }
         };
         let id = &*head.id;
         if head.has_expired(Timestamp::now()) {
             let expiration = head.expiration.as_deref().unwrap_or_default();
-            log.warn(format_args!("dropping expired pub/sub event {id} as of {expiration}"));
+            log.warn(format_args!(
+                "dropping expired pub/sub event {id} as of {expiration}"
+            ));
             self.count(topic, ProcessStatus::Drop, None, None);
             return self.refused(letter, topic).await;
         }
         let path = match self.routes.pick(&envelope) {
             Ok(Some(path)) => path,
             Ok(None) => {
-                log.debug(format_args!("no matching route for event {id} in pubsub {name} and topic {topic}; skipping"));
+                log.debug(format_args!(
+                    "no matching route for event {id} in pubsub {name} and topic {topic}; skipping"
+                ));
                 self.count(topic, ProcessStatus::Drop, Some(ProcessStatus::Success), None);
                 return self.refused(letter, topic).await;
             }
@@ -100,7 +107,10 @@ impl Engine {
 
     /// The topic as the app knows it.
     fn topic_of<'a>(&'a self, message: &'a Incoming) -> &'a str {
-        let topic = message.topic.strip_prefix(&self.broker.topic_prefix).unwrap_or(&message.topic);
+        let topic = message
+            .topic
+            .strip_prefix(&self.broker.topic_prefix)
+            .unwrap_or(&message.topic);
         if topic.is_empty() { &self.topic } else { topic }
     }
 
@@ -114,7 +124,9 @@ impl Engine {
                 ("traceparent", parent),
                 ("tracestate", metadata.get("tracestate")),
             ];
-            let traces = traces.into_iter().filter_map(|(name, value)| Some((name, value?)));
+            let traces = traces
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?)));
             return write::wrap_raw(&self.broker.name, topic, data, traces);
         }
         match metadata.get("content-type") {
@@ -130,19 +142,29 @@ impl Engine {
     }
 
     /// Delivers under the inbound policy. `None`: not delivered.
-    async fn deliver(&self, id: &str, topic: &str, event: TopicEvent, parent: Option<&trace::Context>) -> Option<Outcome> {
-        let policy = self.publisher.policies.component(&self.broker.name, Kind::Pubsub, Flow::Inbound);
-        let outcome = if policy.is_none() {
-            self.attempt(id, topic, event, parent).await.map_err(policy::Error::Operation)
-        } else {
-            policy.run(|_| self.attempt(id, topic, event.clone(), parent)).await
-        };
-        match outcome {
+    async fn deliver(
+        &self,
+        id: &str,
+        topic: &str,
+        event: TopicEvent,
+        parent: Option<&trace::Context>,
+    ) -> Option<Outcome> {
+        let policy = self
+            .publisher
+            .policies
+            .component(&self.broker.name, Kind::Pubsub, Flow::Inbound);
+        let mut input = Input::new(event, &policy);
+        match policy
+            .run(|_| self.attempt(id, topic, input.take(), parent))
+            .await
+        {
             Ok(outcome) => Some(outcome),
             // Reported by the attempt.
             Err(policy::Error::Operation(_)) => None,
             Err(error @ (policy::Error::Timeout | policy::Error::Refused(_))) => {
-                self.log.warn(format_args!("event {id} could not be delivered to topic {topic}: {error}"));
+                self.log.warn(format_args!(
+                    "event {id} could not be delivered to topic {topic}: {error}"
+                ));
                 None
             }
         }
@@ -177,19 +199,26 @@ impl Engine {
                 return Ok(Outcome::Success);
             }
             Ok(Outcome::Drop) => {
-                log.warn(format_args!("DROP status returned from app while processing pub/sub event {id}"));
+                log.warn(format_args!(
+                    "DROP status returned from app while processing pub/sub event {id}"
+                ));
                 self.count(topic, ProcessStatus::Drop, status_of_drop, elapsed);
                 return Ok(Outcome::Drop);
             }
             // COMPAT: an app without the callback takes every event, and the dead-letter topic gets none.
             Err(error @ AppError::Unimplemented(_)) => {
-                log.warn(format_args!("non-retriable error returned from app while processing pub/sub event {id}: {error}"));
+                log.warn(format_args!(
+                    "non-retriable error returned from app while processing pub/sub event {id}: {error}"
+                ));
                 span.fail(&error);
                 self.count(topic, ProcessStatus::Drop, None, elapsed);
                 return Ok(Outcome::Success);
             }
             Ok(Outcome::Retry) => Undelivered::Retry(id.to_owned()),
-            Err(error) => Undelivered::App { id: id.to_owned(), error },
+            Err(error) => Undelivered::App {
+                id: id.to_owned(),
+                error,
+            },
         };
         span.fail(&undelivered);
         self.count(topic, ProcessStatus::Retry, None, elapsed);
@@ -214,7 +243,16 @@ impl Engine {
             Some(letter) if !self.halting() => self.bury(letter, topic).await,
             Some(_) | None => Verdict::Again,
         };
-        self.count(topic, if buried == Verdict::Done { ProcessStatus::Drop } else { ProcessStatus::Retry }, None, None);
+        self.count(
+            topic,
+            if buried == Verdict::Done {
+                ProcessStatus::Drop
+            } else {
+                ProcessStatus::Retry
+            },
+            None,
+            None,
+        );
         buried
     }
 
@@ -233,15 +271,30 @@ impl Engine {
         Verdict::Again
     }
 
-    fn count(&self, topic: &str, outcome: ProcessStatus, status: Option<ProcessStatus>, elapsed: Option<Duration>) {
-        self.publisher.metrics.delivered(Ingress { component: &self.broker.name, topic, outcome, status, elapsed });
+    fn count(
+        &self,
+        topic: &str,
+        outcome: ProcessStatus,
+        status: Option<ProcessStatus>,
+        elapsed: Option<Duration>,
+    ) {
+        self.publisher.metrics.delivered(Ingress {
+            component: &self.broker.name,
+            topic,
+            outcome,
+            status,
+            elapsed,
+        });
     }
 }
 
 impl policy::Outcome for Undelivered {
     fn status(&self) -> Option<Status> {
         match self {
-            Self::App { error: AppError::Status { code, .. }, .. } => u16::try_from(*code).ok().map(Status::Grpc),
+            Self::App {
+                error: AppError::Status { code, .. },
+                ..
+            } => u16::try_from(*code).ok().map(Status::Grpc),
             Self::App { .. } | Self::Retry(_) => None,
         }
     }

@@ -46,7 +46,9 @@ impl<'a> Overrides<'a> {
         const PREFIX: &str = "cloudevent.";
         let mut overrides = Self::default();
         for (name, value) in metadata.iter() {
-            let Some((prefix, member)) = name.split_at_checked(PREFIX.len()) else { continue };
+            let Some((prefix, member)) = name.split_at_checked(PREFIX.len()) else {
+                continue;
+            };
             if !prefix.eq_ignore_ascii_case(PREFIX) {
                 continue;
             }
@@ -78,8 +80,12 @@ pub(in crate::pubsub) fn expiration(metadata: &Metadata, now: Timestamp) -> Opti
         Ok(nanoseconds) => Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0)),
         Err(_) => Duration::from_secs(text.parse::<u64>().ok().filter(|seconds| *seconds > 0)?),
     };
-    let whole = ttl.as_secs().saturating_add(u64::from(ttl.subsec_nanos() > 0 || now.subsec_nanosecond() > 0));
-    let seconds = i64::try_from(whole).unwrap_or(i64::MAX).saturating_add(now.as_second());
+    let whole = ttl
+        .as_secs()
+        .saturating_add(u64::from(ttl.subsec_nanos() > 0 || now.subsec_nanosecond() > 0));
+    let seconds = i64::try_from(whole)
+        .unwrap_or(i64::MAX)
+        .saturating_add(now.as_second());
     Some(Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX))
 }
 
@@ -87,14 +93,22 @@ pub(in crate::pubsub) fn expiration(metadata: &Metadata, now: Timestamp) -> Opti
 ///
 /// JSON stays JSON; JSON that is none, and anything else, becomes a string; bytes (by content type, or because they
 /// are not UTF-8) become `data_base64`.
-pub(in crate::pubsub) fn wrap(frame: Frame<'_>, overrides: &Overrides<'_>, data: &[u8], now: Timestamp) -> Bytes {
+pub(in crate::pubsub) fn wrap(
+    frame: Frame<'_>,
+    overrides: &Overrides<'_>,
+    data: &[u8],
+    now: Timestamp,
+) -> Bytes {
     let content_type = or(frame.content_type, DEFAULT_CONTENT_TYPE);
     let source = match overrides.source {
         Some(source) => or(source, DEFAULT_SOURCE),
         None => or(frame.app_id, DEFAULT_SOURCE),
     };
     // `traceid` and `traceparent` always agree; an overridden parent wins over an overridden id.
-    let trace = or(overrides.traceparent, overrides.traceid.unwrap_or(frame.traceparent));
+    let trace = or(
+        overrides.traceparent,
+        overrides.traceid.unwrap_or(frame.traceparent),
+    );
     let state = overrides.tracestate.unwrap_or(frame.tracestate);
     let mut id_text = [0; uuid::fmt::Hyphenated::LENGTH];
     let id = match overrides.id {
@@ -103,7 +117,8 @@ pub(in crate::pubsub) fn wrap(frame: Frame<'_>, overrides: &Overrides<'_>, data:
     };
 
     let data = Data::of(content_type, data);
-    let room = FRAME + data.room() + content_type.len() + source.len() + frame.pubsub.len() + frame.topic.len();
+    let room =
+        FRAME + data.room() + content_type.len() + source.len() + frame.pubsub.len() + frame.topic.len();
     let mut out = Object::with_capacity(room);
     data.write(&mut out);
     out.text("datacontenttype", content_type);
@@ -174,10 +189,18 @@ pub(in crate::pubsub) fn structured<'a>(
 ///
 /// COMPAT(components-contrib pubsub/envelope.go FromCloudEvent): an event without `traceid` gets both trace members
 /// overwritten. Unlike there, a missing `id` is filled too: without one no receiver could recognise a duplicate.
-pub(in crate::pubsub) fn complete(frame: Frame<'_>, event: &[u8], now: Timestamp) -> Result<Bytes, serde_json::Error> {
+pub(in crate::pubsub) fn complete(
+    frame: Frame<'_>,
+    event: &[u8],
+    now: Timestamp,
+) -> Result<Bytes, serde_json::Error> {
     let Members(members) = serde_json::from_slice(event)?;
     let has = |name: &str| members.iter().any(|(member, _)| member == name);
-    let has_value = |name: &str| members.iter().any(|(member, value)| member == name && value.get() != "null");
+    let has_value = |name: &str| {
+        members
+            .iter()
+            .any(|(member, value)| member == name && value.get() != "null")
+    };
     let own_trace = has("traceid");
     let own_state = has("tracestate");
     let filled = [

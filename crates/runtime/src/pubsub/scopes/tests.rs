@@ -21,13 +21,36 @@ fn scopes_table() {
         (&[("subscriptionScopes", "me = a ; you = b")], "b", true, false),
         (&[("protectedTopics", "p")], "p", false, false),
         (&[("protectedTopics", "p")], "q", true, true),
-        (&[("protectedTopics", "p"), ("publishingScopes", "me=p")], "p", true, false),
-        (&[("protectedTopics", "p"), ("publishingScopes", "me=p")], "q", false, true),
-        (&[("allowedTopics", "a"), ("publishingScopes", "me=a,b")], "b", false, false),
+        (
+            &[("protectedTopics", "p"), ("publishingScopes", "me=p")],
+            "p",
+            true,
+            false,
+        ),
+        (
+            &[("protectedTopics", "p"), ("publishingScopes", "me=p")],
+            "q",
+            false,
+            true,
+        ),
+        (
+            &[("allowedTopics", "a"), ("publishingScopes", "me=a,b")],
+            "b",
+            false,
+            false,
+        ),
     ];
     for (metadata, topic, publish, subscribe) in rows {
         let scopes = Scopes::parse(&metadata.iter().copied().collect::<Metadata>(), "me");
-        assert_eq!(scopes.may_publish(topic), *publish, "publish {topic} with {metadata:?}");
-        assert_eq!(scopes.may_subscribe(topic), *subscribe, "subscribe {topic} with {metadata:?}");
+        assert_eq!(
+            scopes.may_publish(topic),
+            *publish,
+            "publish {topic} with {metadata:?}"
+        );
+        assert_eq!(
+            scopes.may_subscribe(topic),
+            *subscribe,
+            "subscribe {topic} with {metadata:?}"
+        );
     }
 }

@@ -92,16 +92,32 @@ impl Owner {
         if self.programmatic.is_some() {
             return Asked::Known;
         }
-        if self.surroundings.publisher.components.now().brokers().next().is_none() {
+        if self
+            .surroundings
+            .publisher
+            .components
+            .now()
+            .brokers()
+            .next()
+            .is_none()
+        {
             return Asked::Known;
         }
         if !self.ask_app {
-            self.surroundings.log.warn("Skipping programmatic subscription loading (see 'disable-init-endpoints' flag/annotation)");
+            self.surroundings.log.warn(
+                "Skipping programmatic subscription loading (see 'disable-init-endpoints' flag/annotation)",
+            );
             self.programmatic = Some(Vec::new());
             return Asked::Known;
         }
-        let policy = self.surroundings.publisher.policies.built_in(BuiltIn::InitializationRetries);
-        let answer = policy.run(|_| async { self.app.subscriptions().await.map_err(Unanswered) }).await;
+        let policy = self
+            .surroundings
+            .publisher
+            .policies
+            .built_in(BuiltIn::InitializationRetries);
+        let answer = policy
+            .run(|_| async { self.app.subscriptions().await.map_err(Unanswered) })
+            .await;
         match answer.map_err(|error| error.into_operation(|text| Unanswered(Error::Unavailable(text)))) {
             Ok(subscriptions) => {
                 let subscriptions = self.checked(subscriptions);
@@ -110,7 +126,9 @@ impl Owner {
                 Asked::News
             }
             Err(error) => {
-                self.surroundings.log.error(format_args!("error getting topic list from app: {error}"));
+                self.surroundings
+                    .log
+                    .error(format_args!("error getting topic list from app: {error}"));
                 if policy::Outcome::is_permanent(&error) {
                     self.programmatic = Some(Vec::new());
                     return Asked::Known;
@@ -122,10 +140,13 @@ impl Owner {
 
     /// Without those that have no route.
     fn checked(&self, subscriptions: Vec<Subscription>) -> Vec<Subscription> {
-        let (routed, unrouted): (Vec<_>, Vec<_>) =
-            subscriptions.into_iter().partition(|subscription| !subscription.rules.is_empty());
+        let (routed, unrouted): (Vec<_>, Vec<_>) = subscriptions
+            .into_iter()
+            .partition(|subscription| !subscription.rules.is_empty());
         for Subscription { topic, .. } in unrouted {
-            self.surroundings.log.warn(format_args!("topic {topic} has an empty routes. removing from subscriptions list"));
+            self.surroundings.log.warn(format_args!(
+                "topic {topic} has an empty routes. removing from subscriptions list"
+            ));
         }
         routed
     }
@@ -133,10 +154,15 @@ impl Owner {
     fn announce(&self, subscriptions: &[Subscription]) {
         let mut topics: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for subscription in subscriptions {
-            topics.entry(&subscription.pubsub).or_default().push(&subscription.topic);
+            topics
+                .entry(&subscription.pubsub)
+                .or_default()
+                .push(&subscription.topic);
         }
         if topics.is_empty() {
-            self.surroundings.log.debug("user app did not subscribe to any topic");
+            self.surroundings
+                .log
+                .debug("user app did not subscribe to any topic");
         }
         for (pubsub, topics) in topics {
             self.surroundings.log.info(format_args!(
@@ -173,7 +199,9 @@ impl Owner {
         let Surroundings { publisher, log, .. } = &self.surroundings;
         let (pubsub, topic) = (&subscription.pubsub, &subscription.topic);
         let Some(broker) = publisher.broker(pubsub) else {
-            log.warn(format_args!("no subscription to topic {topic}: pubsub {pubsub} is not loaded"));
+            log.warn(format_args!(
+                "no subscription to topic {topic}: pubsub {pubsub} is not loaded"
+            ));
             return None;
         };
         if subscription.bulk.enabled {
@@ -182,17 +210,28 @@ impl Owner {
             ));
         }
         let subscriber = Subscriber::App(Arc::clone(&self.app));
-        Engine::new(&self.surroundings, halt.subscribe(), broker, subscription, subscriber)
-            .map_err(|error| failed(log, pubsub, topic, &error))
-            .ok()
+        Engine::new(
+            &self.surroundings,
+            halt.subscribe(),
+            broker,
+            subscription,
+            subscriber,
+        )
+        .map_err(|error| failed(log, pubsub, topic, &error))
+        .ok()
     }
 
     /// Halts what runs and returns when it has ended, sooner if a stop says so meanwhile.
     async fn end(&mut self, until: Instant, phases: &mut watch::Receiver<Phase>) {
-        let Some(running) = self.running.take() else { return };
+        let Some(running) = self.running.take() else {
+            return;
+        };
         running.halt.send_replace(Some(until));
         let hurry = async {
-            let stopped = phases.wait_for(|phase| matches!(phase, Phase::Stopped(_))).await.map(|phase| *phase);
+            let stopped = phases
+                .wait_for(|phase| matches!(phase, Phase::Stopped(_)))
+                .await
+                .map(|phase| *phase);
             if let Ok(Phase::Stopped(sooner)) = stopped {
                 running.halt.send_replace(Some(until.min(sooner)));
             }
@@ -245,7 +284,9 @@ pub(super) async fn keep(engine: &Engine, first: Option<pubsub::Subscription>) {
                 let began = Instant::now();
                 match engine.run(subscription).await {
                     End::Halted | End::Gone => return,
-                    End::Broker => log.warn(format_args!("pubsub {name} ended the subscription to topic {topic}: subscribing again")),
+                    End::Broker => log.warn(format_args!(
+                        "pubsub {name} ended the subscription to topic {topic}: subscribing again"
+                    )),
                 }
                 if began.elapsed() > LONGEST_PAUSE {
                     pause = FIRST_PAUSE;
@@ -261,12 +302,17 @@ pub(super) async fn keep(engine: &Engine, first: Option<pubsub::Subscription>) {
 }
 
 fn failed(log: &Log, pubsub: &str, topic: &str, error: &impl Display) {
-    log.error(format_args!("Failed to start subscription for pubsub {pubsub}, topic {topic}: {error}"));
+    log.error(format_args!(
+        "Failed to start subscription for pubsub {pubsub}, topic {topic}: {error}"
+    ));
 }
 
 /// Shows what is to run.
 pub(super) fn list(lists: &watch::Sender<Lists>, declared: &[Subscription], programmatic: &[Subscription]) {
     let merged = merge(declared, programmatic);
-    let app = merged.into_iter().map(|(kind, subscription)| Active::of(kind, subscription)).collect();
+    let app = merged
+        .into_iter()
+        .map(|(kind, subscription)| Active::of(kind, subscription))
+        .collect();
     lists.send_modify(|lists| lists.app = app);
 }

@@ -1,0 +1,8 @@
+//! The use cases over a broker and an app that can be scripted.
+
+mod bulk;
+mod delivery;
+mod fakes;
+mod life;
+mod publish;
+mod streams;

@@ -1,0 +1,495 @@
+use super::fakes::{Answer, FakeBroker, Plan, World, document, message, world};
+use outrigger_channel::app::Outcome;
+use outrigger_component::error::Kind;
+use outrigger_component::pubsub::Incoming;
+use outrigger_component::pubsub::Outcome::{Ack, Nack};
+use serde_json::{Value, json};
+
+const DONE: Answer = Answer::Is(Outcome::Success);
+const AGAIN: Answer = Answer::Is(Outcome::Retry);
+const DROP: Answer = Answer::Is(Outcome::Drop);
+
+fn plan(dead_letters: bool, policies: Value) -> Plan {
+    let mut declared = document();
+    if dead_letters {
+        declared.dead_letter_topic = "dead".to_owned();
+    }
+    Plan {
+        declared: vec![declared],
+        policies,
+        ..Plan::default()
+    }
+}
+
+fn retries(times: i32) -> Value {
+    json!({
+        "policies": {"retries": {"again": {"policy": "constant", "duration": "1s", "maxRetries": times}}},
+        "targets": {"components": {"orders": {"inbound": {"retry": "again"}}}},
+    })
+}
+
+/// The counters of arrived messages: `outcome/status` and how many.
+fn counted(world: &World) -> Vec<String> {
+    let mut counted: Vec<String> = world
+        .bench
+        .registry
+        .expose()
+        .lines()
+        .filter_map(|line| line.strip_prefix("dapr_component_pubsub_ingress_count{"))
+        .map(|line| {
+            let of = |name: &str| {
+                line.split(&format!(",{name}=\""))
+                    .nth(1)
+                    .unwrap()
+                    .split('"')
+                    .next()
+                    .unwrap()
+            };
+            format!(
+                "{}/{}={}",
+                of("process_status"),
+                of("status"),
+                line.rsplit(' ').next().unwrap()
+            )
+        })
+        .collect();
+    counted.sort();
+    counted
+}
+
+const EVENT: &str =
+    r#"{"id":"1","data":"x","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}"#;
+
+#[tokio::test(start_paused = true)]
+async fn answers_table() {
+    struct Row {
+        name: &'static str,
+        message: &'static str,
+        dead_letters: bool,
+        policies: Value,
+        answers: &'static [Answer],
+        /// What the app saw.
+        seen: usize,
+        settled: &'static [outrigger_component::pubsub::Outcome],
+        buried: usize,
+        counted: &'static [&'static str],
+    }
+    let expired = r#"{"id":"1","expiration":"2020-01-01T00:00:00Z"}"#;
+    let row = |name, answers, seen, settled, counted| Row {
+        name,
+        message: EVENT,
+        dead_letters: false,
+        policies: Value::Null,
+        answers,
+        seen,
+        settled,
+        buried: 0,
+        counted,
+    };
+    let rows = [
+        row("taken", &[DONE], 1, &[Ack], &["success/success=1"]),
+        row(
+            "retry goes back to the broker",
+            &[AGAIN, DONE],
+            2,
+            &[Nack, Ack],
+            &["retry/retry=2", "success/success=1"],
+        ),
+        row(
+            "failure goes back to the broker",
+            &[Answer::Fails, DONE],
+            2,
+            &[Nack, Ack],
+            &["retry/retry=2", "success/success=1"],
+        ),
+        row("dropped", &[DROP], 1, &[Ack], &["drop/success=1"]),
+        row(
+            "not implemented",
+            &[Answer::Unimplemented],
+            1,
+            &[Ack],
+            &["drop/drop=1"],
+        ),
+        Row {
+            dead_letters: true,
+            ..row(
+                "not implemented is not buried",
+                &[Answer::Unimplemented],
+                1,
+                &[Ack],
+                &["drop/drop=1"],
+            )
+        },
+        Row {
+            dead_letters: true,
+            buried: 1,
+            ..row("dropped is buried", &[DROP], 1, &[Ack], &["drop/success=1"])
+        },
+        Row {
+            dead_letters: true,
+            buried: 1,
+            ..row(
+                "failure is buried",
+                &[Answer::Fails],
+                1,
+                &[Ack],
+                &["drop/drop=1", "retry/retry=1"],
+            )
+        },
+        Row {
+            dead_letters: true,
+            buried: 1,
+            ..row(
+                "retry is buried",
+                &[AGAIN],
+                1,
+                &[Ack],
+                &["drop/drop=1", "retry/retry=1"],
+            )
+        },
+        Row {
+            policies: retries(2),
+            ..row(
+                "policy",
+                &[AGAIN, Answer::Fails, DONE],
+                3,
+                &[Ack],
+                &["retry/retry=2", "success/success=1"],
+            )
+        },
+        Row {
+            policies: retries(1),
+            ..row(
+                "policy exhausted",
+                &[AGAIN, AGAIN, DONE],
+                3,
+                &[Nack, Ack],
+                &["retry/retry=3", "success/success=1"],
+            )
+        },
+        Row {
+            policies: retries(1),
+            dead_letters: true,
+            buried: 1,
+            ..row(
+                "policy exhausted, buried",
+                &[AGAIN, AGAIN],
+                2,
+                &[Ack],
+                &["drop/drop=1", "retry/retry=2"],
+            )
+        },
+        Row {
+            message: expired,
+            ..row("expired", &[], 0, &[Ack], &["drop/drop=1"])
+        },
+        Row {
+            message: expired,
+            dead_letters: true,
+            buried: 1,
+            ..row("expired, buried", &[], 0, &[Ack], &["drop/drop=1"])
+        },
+        Row {
+            message: "no json",
+            dead_letters: true,
+            buried: 1,
+            ..row("unreadable, buried", &[], 0, &[Ack], &["drop/drop=1"])
+        },
+        Row {
+            message: "[]",
+            dead_letters: true,
+            buried: 1,
+            ..row("no object, buried", &[], 0, &[Ack], &["drop/drop=1"])
+        },
+    ];
+    for row in rows {
+        let name = row.name;
+        let world = world(plan(row.dead_letters, row.policies));
+        world.app.answer(row.answers.iter().copied());
+        world.broker.shared.push(message(row.message));
+        world.pubsub.resume();
+        let settled: Vec<_> = world
+            .broker
+            .shared
+            .outcomes(row.settled.len())
+            .await
+            .into_iter()
+            .map(|it| it.1)
+            .collect();
+        assert_eq!(settled, row.settled, "{name}");
+        assert_eq!(world.app.seen(), row.seen, "{name}");
+        let buried = world.broker.published();
+        assert_eq!(buried.len(), row.buried, "{name}");
+        for letter in buried {
+            // As it came, not as it was delivered.
+            assert_eq!(
+                (letter.topic.as_str(), &letter.data[..]),
+                ("dead", row.message.as_bytes()),
+                "{name}"
+            );
+        }
+        assert_eq!(counted(&world), row.counted, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_app_is_given() {
+    let mut declared = document();
+    declared.metadata.insert("own".to_owned(), "1".to_owned());
+    let world = world(Plan {
+        declared: vec![declared],
+        topic_prefix: "prod",
+        ..Plan::default()
+    });
+    world.pubsub.resume();
+    world.broker.shared.push(Incoming {
+        topic: "prodnew".to_owned(),
+        content_type: Some("application/cloudevents+json".to_owned()),
+        metadata: [("key", "k")].into_iter().collect(),
+        ..message(EVENT)
+    });
+    let event = world.app.events(1).await.remove(0);
+    assert_eq!(
+        (event.pubsub.as_str(), event.topic.as_str(), event.path.as_str()),
+        ("orders", "new", "/new")
+    );
+    assert_eq!(event.envelope, EVENT);
+    let metadata: Vec<_> = event.metadata.iter().collect();
+    assert_eq!(
+        metadata,
+        [
+            ("content-type", "application/cloudevents+json"),
+            ("key", "k"),
+            ("pubsubName", "orders")
+        ]
+    );
+    assert_eq!(
+        event.trace.unwrap().traceparent().as_str(),
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    );
+    let subscribed = world.broker.subscribed.lock().unwrap().remove(0);
+    assert_eq!(
+        (subscribed.topic.as_str(), subscribed.metadata.get("own")),
+        ("prodnew", Some("1"))
+    );
+}
+
+#[tokio::test]
+async fn forms_of_messages_table() {
+    let raw = &[("rawPayload", "true")][..];
+    let bytes = Some("application/octet-stream");
+    type Pairs = &'static [(&'static str, &'static str)];
+    // (subscription's metadata, content type, message's metadata, members of the event)
+    let rows: &[(Pairs, Option<&str>, Pairs, Value)] = &[
+        (
+            raw,
+            None,
+            &[("traceparent", "p"), ("traceid", "i")],
+            json!({
+                "data_base64": "aGk=", "datacontenttype": "application/octet-stream", "source": "Dapr", "topic": "new",
+                "pubsubname": "orders", "traceparent": "p", "traceid": "p",
+            }),
+        ),
+        (
+            raw,
+            None,
+            &[("traceid", "i")],
+            json!({"traceid": "i", "traceparent": null}),
+        ),
+        (
+            raw,
+            bytes,
+            &[("ce_id", "7")],
+            json!({"data_base64": "aGk=", "type": "com.dapr.event.sent"}),
+        ),
+        (
+            &[],
+            bytes,
+            &[("ce_id", "7"), ("CE_Type", "t"), ("other", "x")],
+            json!({
+                "id": "7", "type": "t", "other": null, "data_base64": "aGk=", "datacontenttype": "application/octet-stream",
+            }),
+        ),
+        (
+            &[],
+            None,
+            &[("content-type", "application/octet-stream"), ("ce_id", "7")],
+            json!({"id": "7"}),
+        ),
+    ];
+    for (subscription, content_type, metadata, expected) in rows {
+        let mut declared = document();
+        declared.metadata = subscription
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let world = world(Plan {
+            declared: vec![declared],
+            ..Plan::default()
+        });
+        world.pubsub.resume();
+        world.broker.shared.push(Incoming {
+            content_type: content_type.map(str::to_owned),
+            metadata: metadata.iter().copied().collect(),
+            ..message("hi")
+        });
+        let event = world.app.events(1).await.remove(0);
+        let event: Value = serde_json::from_slice(&event.envelope).unwrap();
+        for (name, value) in expected.as_object().unwrap() {
+            assert_eq!(&event[name], value, "{name} of {event}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn routes_decide() {
+    let mut declared = document();
+    declared.dead_letter_topic = "dead".to_owned();
+    declared.routes = serde_json::from_value(json!({"rules": [
+        {"match": "event.type == 'a'", "path": "/a"},
+        {"match": "event.data.n > 1", "path": "/n"},
+    ]}))
+    .unwrap();
+    let world = world(Plan {
+        declared: vec![declared],
+        ..Plan::default()
+    });
+    world.pubsub.resume();
+    // The third has no route, the fourth cannot be decided: both are buried.
+    for event in [
+        r#"{"type":"a"}"#,
+        r#"{"type":"b","data":{"n":2}}"#,
+        r#"{"type":"b","data":{"n":0}}"#,
+        r#"{"type":"b"}"#,
+    ] {
+        world.broker.shared.push(message(event));
+    }
+    let settled = world.broker.shared.outcomes(4).await;
+    assert_eq!(settled, [(1, Ack), (2, Ack), (3, Ack), (4, Ack)]);
+    let paths: Vec<String> = world
+        .app
+        .events(2)
+        .await
+        .into_iter()
+        .map(|event| event.path)
+        .collect();
+    assert_eq!(paths, ["/a", "/n"]);
+    assert_eq!(world.broker.published().len(), 2);
+    assert_eq!(
+        counted(&world),
+        ["drop/drop=1", "drop/success=1", "success/success=2"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_that_cannot_be_written_is_not_lost() {
+    for answer in [DROP, Answer::Fails] {
+        let world = world(plan(true, Value::Null));
+        world
+            .broker
+            .refuse
+            .lock()
+            .unwrap()
+            .push_back(Some(Kind::Unavailable));
+        world.app.answer([answer, answer]);
+        world.pubsub.resume();
+        world.broker.shared.push(message(EVENT));
+        assert_eq!(world.broker.shared.outcomes(2).await, [(1, Nack), (1, Ack)]);
+        assert_eq!(world.broker.published().len(), 1);
+        assert!(world.bench.logged().contains(
+            "error sending message to dead letter, origin topic: new dead letter topic dead err: "
+        ));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_that_hangs_is_given_up() {
+    let world = world(plan(true, Value::Null));
+    world.broker.hanging.lock().unwrap().push("dead".to_owned());
+    world.app.answer([DROP]);
+    world.pubsub.resume();
+    world.broker.shared.push(message(EVENT));
+    let began = tokio::time::Instant::now();
+    assert_eq!(world.broker.shared.outcomes(1).await, [(1, Nack)]);
+    assert!(began.elapsed() >= std::time::Duration::from_secs(30));
+    assert!(world.bench.logged().contains("not published within 30s"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_message_does_not_spin() {
+    let world = world(plan(false, Value::Null));
+    world.app.answer([Answer::Fails; 1000]);
+    world.pubsub.resume();
+    world.broker.shared.push(message(EVENT));
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    // 50 ms doubling to 2 s: about 35 attempts a minute.
+    assert!((20..40).contains(&world.app.seen()), "{}", world.app.seen());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policys_timeout_cancels_the_attempt() {
+    let policies = json!({
+        "policies": {"timeouts": {"short": "1s"}},
+        "targets": {"components": {"orders": {"inbound": {"timeout": "short"}}}},
+    });
+    let world = world(plan(true, policies));
+    world.app.answer([Answer::Hangs]);
+    world.pubsub.resume();
+    world.broker.shared.push(message(EVENT));
+    assert_eq!(world.broker.shared.outcomes(1).await, [(1, Ack)]);
+    assert_eq!(world.broker.published().len(), 1);
+}
+
+#[tokio::test]
+async fn concurrency_bounds_what_is_held_and_one_keeps_the_order() {
+    for concurrency in [1, 3] {
+        let broker = FakeBroker {
+            concurrency,
+            ..FakeBroker::default()
+        };
+        let world = world(Plan {
+            broker,
+            declared: vec![document()],
+            ..Plan::default()
+        });
+        world.app.answer([Answer::Waits; 20]);
+        for number in 0..20 {
+            world
+                .broker
+                .shared
+                .push(message(&format!(r#"{{"id":"{number}"}}"#)));
+        }
+        world.pubsub.resume();
+        world.app.events(concurrency).await;
+        tokio::task::yield_now().await;
+        assert_eq!(
+            (world.app.seen(), world.broker.shared.held()),
+            (concurrency, concurrency)
+        );
+        world.app.gate.0.add_permits(20);
+        let settled = world.broker.shared.outcomes(20).await;
+        assert!(settled.iter().all(|(_, outcome)| *outcome == Ack));
+        assert_eq!(world.broker.shared.most_held(), concurrency);
+        if concurrency == 1 {
+            assert!(settled.is_sorted_by_key(|(token, _)| *token));
+        }
+    }
+}
+
+#[tokio::test]
+async fn bulk_subscriptions_say_that_they_are_not() {
+    let mut declared = document();
+    declared.bulk.enabled = true;
+    let world = world(Plan {
+        declared: vec![declared],
+        ..Plan::default()
+    });
+    world.pubsub.resume();
+    world.broker.shared.push(message(EVENT));
+    assert_eq!(world.broker.shared.outcomes(1).await, [(1, Ack)]);
+    assert!(
+        world.bench.logged().contains(
+            "bulkSubscribe is not available in this version of Outrigger: topic new of pubsub orders"
+        )
+    );
+}

@@ -78,6 +78,7 @@ impl Watch {
     }
 
     /// Returns when it is time to finish: the trigger was fired, or nobody is left who could fire it. Cancel-safe.
+    /// The future is a claim itself for as long as it is kept.
     pub fn draining(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut fired = self.fired.clone();
         async move {

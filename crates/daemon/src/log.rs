@@ -17,6 +17,7 @@ mod writer;
 
 use std::fmt::{self, Display};
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -75,11 +76,13 @@ pub struct Config {
     pub scope: String,
 }
 
-/// A log file could not be opened.
+/// A log could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("failed to open log file \"{path}\": {source}")]
     File { path: PathBuf, source: io::Error },
+    #[error("failed to open stdout for the log: {0}")]
+    Stdout(io::Error),
     #[error("failed to start the log writer thread: {0}")]
     Thread(io::Error),
 }
@@ -111,7 +114,7 @@ impl Log {
     /// Opens the output and starts its writer thread, which ends when the last clone is dropped.
     pub fn open(config: Config) -> Result<Self, Error> {
         let output: Box<dyn io::Write + Send> = match config.output {
-            Output::Stdout => Box::new(io::stdout()),
+            Output::Stdout => Box::new(stdout().map_err(Error::Stdout)?),
             Output::File(path) => Box::new(append(&path).map_err(|source| Error::File { path, source })?),
             Output::Writer(writer) => writer,
         };
@@ -184,7 +187,7 @@ impl Log {
         self.shared.writer.flush();
     }
 
-    /// How many lines' bytes the output refused (closed pipe, full disk).
+    /// How many bytes of lines the output refused (closed pipe, full disk).
     pub fn lost_bytes(&self) -> u64 {
         self.shared.writer.lost()
     }
@@ -263,6 +266,11 @@ pub fn format_for(json: bool, output: &Output) -> Format {
         Output::Stdout if io::IsTerminal::is_terminal(&io::stdout()) => Format::Colour,
         _ => Format::Text,
     }
+}
+
+/// Stdout without the standard library's line buffer, so that a batch of lines is one system call.
+fn stdout() -> io::Result<std::fs::File> {
+    Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
 }
 
 fn append(path: &Path) -> io::Result<std::fs::File> {

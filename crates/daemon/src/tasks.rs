@@ -111,8 +111,8 @@ impl Tasks {
         self.shared.casualty.get().map(String::as_str)
     }
 
-    /// Waits until every task has ended by itself, at most for `patience`; what is left then is aborted.
-    /// From now on, the end of a task is expected and no reason to shut down.
+    /// Waits until every task has ended by itself, at most for `patience`; what is left then is aborted. Fire the
+    /// shutdown trigger before: until then, the end of a needed task still counts as a failure.
     ///
     /// Cancel-safe: dropping the future leaves the tasks running and owned.
     pub async fn join(&self, patience: Duration) -> Result<(), Unfinished> {

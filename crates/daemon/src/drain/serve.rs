@@ -48,11 +48,11 @@ pub struct Options {
     pub deadline: Duration,
     /// How long a new connection may take to send its first request head; with HTTP/2, its first bytes.
     pub head_timeout: Duration,
-    /// Largest request head, in bytes; HTTP/1 answers 431 beyond it. Values under 8 KiB count as 8 KiB.
-    /// With HTTP/1 it also bounds one read of a body.
+    /// Largest request head, in bytes; HTTP/1 answers 431 beyond it. 4 KiB are granted on top.
     pub max_head: usize,
-    /// Most header fields of an HTTP/1 request; 431 beyond it.
-    pub max_headers: usize,
+    /// Most header fields of an HTTP/1 request; 431 beyond it. `None` means 100. Any number costs an allocation per
+    /// request, in hyper.
+    pub max_headers: Option<usize>,
     /// Connections at a time; further ones wait in the listener's backlog.
     pub max_connections: u32,
     /// Requests at a time on one HTTP/2 connection.
@@ -68,7 +68,7 @@ impl Default for Options {
             deadline: Duration::from_secs(10),
             head_timeout: Duration::from_secs(10),
             max_head: 64 << 10,
-            max_headers: 128,
+            max_headers: None,
             max_connections: 65_536,
             max_streams: 4096,
             keep_alive: None,
@@ -92,7 +92,7 @@ pub async fn serve<A, M, S, B>(
 ) where
     A: Accept,
     M: Fn(&A::Io) -> S + Clone + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>> + Send + Sync + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     B: Body + Send + 'static,

@@ -278,8 +278,8 @@ async fn idling_after_a_request_is_fine() {
 #[tokio::test]
 async fn heads_and_connections_are_bounded() {
     let options = Options {
-        max_head: 1,
-        max_headers: 4,
+        max_head: 8 << 10,
+        max_headers: Some(4),
         max_connections: 1,
         ..Options::default()
     };

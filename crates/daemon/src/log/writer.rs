@@ -9,9 +9,12 @@
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Bytes that may wait for the output. About five thousand lines.
 const LIMIT: usize = 1 << 20;
+/// Pause before trying again where the output is non-blocking and full.
+const RETRY: Duration = Duration::from_millis(5);
 
 pub(super) struct Writer {
     queue: Arc<Queue>,
@@ -108,13 +111,11 @@ impl Queue {
             drop(state);
             self.progress.notify_all();
 
-            let written = output.write_all(&batch).and_then(|()| output.flush());
+            let written = write(&mut *output, &batch);
 
             let mut state = self.lock();
             state.settled += batch.len() as u64;
-            if written.is_err() {
-                state.lost += batch.len() as u64;
-            }
+            state.lost += (batch.len() - written) as u64;
             drop(state);
             self.progress.notify_all();
             batch.clear();
@@ -126,6 +127,21 @@ impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Writes as much as the output takes, waiting where somebody has made it non-blocking. Returns how much that was.
+fn write(output: &mut dyn io::Write, batch: &[u8]) -> usize {
+    let mut written = 0;
+    while let Some(rest) = batch.get(written..).filter(|rest| !rest.is_empty()) {
+        match output.write(rest) {
+            Ok(0) => return written,
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(RETRY),
+            Err(_) => return written,
+        }
+    }
+    if output.flush().is_ok() { written } else { 0 }
 }
 
 fn wait<'a>(on: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {

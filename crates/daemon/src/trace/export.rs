@@ -127,8 +127,8 @@ impl Pump {
         })
     }
 
-    /// Exports until every tracer is gone or `watch` is draining; what is queued then is exported first. Whoever drains should
-    /// drain this last, so that the spans of the end are seen.
+    /// Exports until every tracer is gone or `watch` is draining; then exports what is queued, without second tries, and
+    /// returns. Whoever drains should drain this last, so that the spans of the end are seen.
     pub async fn run(mut self, watch: Watch) {
         let mut draining = std::pin::pin!(watch.draining());
         let mut reported = 0;
@@ -152,12 +152,12 @@ impl Pump {
                     () = company => {}
                     () = tokio::time::sleep(DELAY) => {}
                     () = &mut draining => {
-                        self.export(&batch).await;
+                        self.export(&batch, &watch).await;
                         break;
                     }
                 }
             }
-            self.export(&batch).await;
+            self.export(&batch, &watch).await;
             let dropped = self.sink.dropped.load(Ordering::Relaxed);
             if dropped > reported {
                 self.log.warn(format_args!(
@@ -173,25 +173,30 @@ impl Pump {
             if self.spans.recv_many(&mut batch, BATCH).await == 0 {
                 return;
             }
-            self.export(&batch).await;
+            self.export(&batch, &watch).await;
         }
     }
 
-    async fn export(&self, batch: &[Box<Finished>]) {
+    async fn export(&self, batch: &[Box<Finished>], watch: &Watch) {
         join_all(
             self.exporters
                 .iter()
-                .map(|exporter| self.deliver(exporter, batch)),
+                .map(|exporter| self.deliver(exporter, batch, watch)),
         )
         .await;
     }
 
-    async fn deliver(&self, exporter: &Exporter, batch: &[Box<Finished>]) {
+    async fn deliver(&self, exporter: &Exporter, batch: &[Box<Finished>], watch: &Watch) {
         let mut pause = PAUSE;
         for last in (0..TRIES).map(|n| n + 1 == TRIES) {
             match exporter.export(batch, &self.resource, &self.log).await {
                 Ok(()) => return,
-                Err(failure) if failure.retry && !last => tokio::time::sleep(pause).await,
+                Err(failure) if failure.retry && !last && !watch.is_draining() => {
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = watch.draining() => {}
+                    }
+                }
                 Err(failure) => {
                     self.log.warn(format_args!(
                         "{} spans not exported to {exporter}: {failure}",

@@ -29,8 +29,10 @@ pub(super) struct Shared {
 
 /// What every HTTP/2 client sends first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Below this hyper refuses to work.
-const MIN_HEAD: usize = 8 << 10;
+/// Most bytes that one read of an HTTP/1 connection may take: grows up to this while the peer keeps up.
+const MAX_READ: usize = 256 << 10;
+/// COMPAT(Go net/http): what its server grants above the configured size of a head.
+const GRACE: usize = 4 << 10;
 /// Room for data in flight per HTTP/2 stream and per connection: enough for a fast body on a fast network, small enough to
 /// bound what a peer can make us hold.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -41,7 +43,7 @@ where
     H: Future<Output = io::Result<I>> + Send,
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     M: Fn(&I) -> S,
-    S: Service<Request<Incoming>, Response = Response<B>> + Send + Sync + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     B: Body + Send + 'static,
@@ -88,14 +90,16 @@ where
         io: TokioIo::new(io),
         heard,
     };
+    let max_head = options.max_head.saturating_add(GRACE);
     let ended = if http2 {
+        // Hyper runs each stream as a task of its own. They belong to the connection: they end when it does.
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(options.max_streams)
-            .max_header_list_size(u32::try_from(options.max_head.max(MIN_HEAD)).unwrap_or(u32::MAX))
+            .max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX))
             .keep_alive_interval(options.keep_alive);
         drive(
             pin!(builder.serve_connection(io, service)),
@@ -107,11 +111,14 @@ where
         .await
     } else {
         let mut builder = http1::Builder::new();
-        // No hyper timer, see the header of `serve`.
         builder
+            // See the header of `serve`.
             .header_read_timeout(None)
-            .max_buf_size(options.max_head.max(MIN_HEAD))
-            .max_headers(options.max_headers);
+            .max_header_size(max_head)
+            .max_buf_size(MAX_READ.max(max_head));
+        if let Some(max_headers) = options.max_headers {
+            builder.max_headers(max_headers);
+        }
         drive(
             pin!(builder.serve_connection(io, service).with_upgrades()),
             timer,

@@ -1,4 +1,4 @@
-use super::breaker::{Change, Core, Refusal, Settings, State, Ticket};
+use super::breaker::{Change, Core, Counts, Refusal, Settings, State, Ticket};
 use super::retry::{Backoff, Matching, Range, Retry, Schedule, Status};
 use super::run::{Ended, Next, Run};
 use super::trip::Trip;
@@ -106,6 +106,11 @@ fn breaker_walks() {
             "0:-=closed 0:-=closed",
         ),
         (settings(1, 0, 100, "true"), "0:+=closed 0:-=open"),
+        (settings(1, 0, 100, "totalFailures > 1.5"), "0:-=closed 0:-=open"),
+        (
+            settings(1, 0, 100, "double(totalFailures) / double(requests) >= 0.6"),
+            "0:+=closed 0:-=closed 0:-=open",
+        ),
     ] {
         walk(&settings, script);
     }
@@ -144,6 +149,22 @@ fn trip_expressions() {
         "consecutiveFailures > 5)",
     ] {
         assert!(Trip::compile(text).is_err(), "{text:?}");
+    }
+    for (unit, end) in [
+        ("(", "1"),
+        ("!", "true"),
+        ("-", "1"),
+        ("[", "1"),
+        ("1+", "1"),
+        ("true?1:", "1"),
+        ("a.", "a"),
+    ] {
+        for length in [10, 40, 50, 60, 70, 80, 100, 150, 200, 255, 510, 2000] {
+            // Must not overflow the stack, whatever the answer.
+            if let Ok(trip) = Trip::compile(&(unit.repeat(length) + end)) {
+                trip.trips(&Counts::default());
+            }
+        }
     }
 }
 

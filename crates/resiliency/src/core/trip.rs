@@ -9,8 +9,14 @@ pub struct Trip(Option<Expression>);
 
 struct Expression {
     source: String,
-    program: cel::Program,
+    program: cel::parser::Expression,
 }
+
+/// Most words and signs in an expression, and most levels of brackets. The evaluator recurses for every operator of a
+/// chain, the parser for every bracket; both use so much stack that a long expression would end the process. Breakers
+/// need a dozen. (The library's other parser, ANTLR, overflows at 14 parentheses.)
+const MAX_TOKENS: usize = 80;
+const MAX_DEPTH: u16 = 32;
 
 /// An expression that is not CEL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,10 +32,17 @@ impl Trip {
         if source.is_empty() {
             return Ok(Self(None));
         }
-        let program = cel::Program::compile(source).map_err(|errors| Error {
-            source_text: source.to_owned(),
-            message: errors.to_string(),
-        })?;
+        let wrong = |message| Error {
+            source_text: source.chars().take(80).collect(),
+            message,
+        };
+        if tokens(source) > MAX_TOKENS {
+            return Err(wrong(format!("it has more than {MAX_TOKENS} words and signs")));
+        }
+        let program = cel::parser::PrattParser::new()
+            .max_recursion_depth(MAX_DEPTH)
+            .parse(source)
+            .map_err(|errors| wrong(errors.to_string()))?;
         Ok(Self(Some(Expression {
             source: source.to_owned(),
             program,
@@ -51,8 +64,22 @@ impl Trip {
         ] {
             context.add_variable_from_value(name, cel::Value::Int(i64::from(value)));
         }
-        matches!(expression.program.execute(&context), Ok(cel::Value::Bool(true)))
+        matches!(context.resolve(&expression.program), Ok(cel::Value::Bool(true)))
     }
+}
+
+/// Words and signs; an upper bound of what the parser sees.
+fn tokens(source: &str) -> usize {
+    let mut in_word = false;
+    let mut count = 0;
+    for c in source.chars() {
+        let is_word = c.is_alphanumeric() || c == '_';
+        if !c.is_whitespace() && !(is_word && in_word) {
+            count += 1;
+        }
+        in_word = is_word;
+    }
+    count
 }
 
 impl fmt::Debug for Trip {

@@ -71,18 +71,38 @@ pub struct Api {
 pub struct ApiRule {
     pub name: String,
     pub version: String,
-    /// `http` or `grpc`, in any case.
+    /// `http` (in any case) or `grpc`.
     pub protocol: String,
 }
 
 impl Api {
-    /// Whether the group `name` of `version` exists for `protocol` (`http` or `grpc`).
-    pub fn allows(&self, protocol: &str, version: &str, name: &str) -> bool {
-        let of_protocol = |rule: &&ApiRule| rule.protocol.eq_ignore_ascii_case(protocol);
-        let is = |rule: &ApiRule| rule.version == version && rule.name == name;
-        let allowed: Vec<_> = self.allowed.iter().filter(of_protocol).collect();
-        let denied = self.denied.iter().filter(of_protocol).any(is);
-        !denied && (allowed.is_empty() || allowed.into_iter().any(is))
+    /// Whether an HTTP endpoint exists. `group` is its version and name, `route` its path without the first slash
+    /// (`v1.0/state/{storeName}`). COMPAT(pkg/api/http/endpoints): a rule also means every route that begins with it.
+    pub fn allows_http(&self, group: Option<(&str, &str)>, route: &str) -> bool {
+        let rules = |rules: &[ApiRule]| {
+            let http = |rule: &&ApiRule| rule.protocol.eq_ignore_ascii_case("http");
+            rules.iter().filter(http).cloned().collect::<Vec<_>>()
+        };
+        let is = |rule: &ApiRule| {
+            group == Some((&rule.version, &rule.name))
+                || route.starts_with(&format!("{}/{}", rule.version, rule.name))
+        };
+        let allowed = rules(&self.allowed);
+        !rules(&self.denied).iter().any(is) && (allowed.is_empty() || allowed.iter().any(is))
+    }
+
+    /// Whether a gRPC method exists that is in these groups (`state.v1`). `known` tells which groups there are.
+    /// COMPAT(pkg/api/grpc/endpoints.go): a rule for an unknown group is no rule.
+    pub fn allows_grpc(&self, groups: &[&str], known: impl Fn(&str) -> bool) -> bool {
+        let rules = |rules: &[ApiRule]| {
+            let grpc = rules.iter().filter(|rule| rule.protocol == "grpc");
+            grpc.map(|rule| format!("{}.{}", rule.name, rule.version))
+                .filter(|group| known(group))
+                .collect::<Vec<_>>()
+        };
+        let is = |rule: &String| groups.contains(&rule.as_str());
+        let allowed = rules(&self.allowed);
+        !rules(&self.denied).iter().any(is) && (allowed.is_empty() || allowed.iter().any(is))
     }
 }
 

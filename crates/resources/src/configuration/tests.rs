@@ -1,6 +1,6 @@
 use super::metrics::LATENCY_BUCKETS;
 use super::{Configuration, Error, Feature};
-use crate::configuration::access::Api;
+use crate::configuration::access::{Api, ApiRule};
 use std::time::Duration;
 
 fn parse(texts: &[&str]) -> Result<Configuration, Error> {
@@ -103,8 +103,8 @@ fn everything_is_read() {
     assert!(
         c.is_enabled("Mine") && !c.is_enabled("HotReload") && c.is_enabled("WorkflowsRemoteActivityReminder")
     );
-    assert!(c.api.allows("http", "v1.0", "state") && !c.api.allows("http", "v1.0", "publish"));
-    assert!(!c.api.allows("grpc", "v1", "state") && c.api.allows("grpc", "v1", "publish"));
+    assert!(c.api.allows_http(Some(("v1.0", "state")), "") && !c.api.allows_http(None, "v1.0/publish/x"));
+    assert!(!c.api.allows_grpc(&["state.v1"], |_| true));
     assert_eq!(c.denied_components, ["state.redis/v1"]);
     assert!(c.api_logging.enabled && c.api_logging.obfuscate_urls && c.api_logging.omit_health_checks);
     assert!(c.wasm_strict_sandbox);
@@ -205,8 +205,49 @@ fn secret_scopes() {
 }
 
 #[test]
-fn api_lists_are_empty_for_all() {
-    assert!(Api::default().allows("grpc", "v1", "invoke"));
+fn api_lists() {
+    let rule = |protocol: &str, version: &str, name: &str| ApiRule {
+        name: name.to_owned(),
+        version: version.to_owned(),
+        protocol: protocol.to_owned(),
+    };
+    let (state, publish) = (("v1.0", "state"), ("v1.0", "publish"));
+    let list = [rule("HTTP", "v1.0", "state")];
+    let legacy = [rule("http", "v1.0", "publish/bus")];
+    let route = "v1.0/publish/{pubsubname}/{topic:*}";
+    for (allowed, denied, group, route, expect) in [
+        (&[][..], &[][..], None, "v1.0/x", true),
+        (&list, &[], Some(state), "v1.0/state/{storeName}", true),
+        (&list, &[], Some(publish), route, false),
+        (&[], &list, Some(state), "v1.0/state/{storeName}", false),
+        (&list, &list, Some(state), "v1.0/state/{storeName}", false),
+        (&[], &list, None, "v1.0/state-like", false),
+        (&legacy, &[], Some(publish), route, false),
+        (&[rule("grpc", "v1", "state")], &[], Some(publish), route, true),
+    ] {
+        let api = Api {
+            allowed: allowed.to_vec(),
+            denied: denied.to_vec(),
+        };
+        assert_eq!(api.allows_http(group, route), expect, "{api:?} {group:?} {route}");
+    }
+    let known = |group: &str| ["state.v1", "invoke.v1"].contains(&group);
+    let list = [rule("grpc", "v1", "state")];
+    for (allowed, denied, groups, expect) in [
+        (&[][..], &[][..], &["state.v1"][..], true),
+        (&list, &[], &["state.v1"], true),
+        (&list, &[], &["invoke.v1"], false),
+        (&list, &[], &[], false),
+        (&[], &list, &["state.v1"], false),
+        (&[rule("grpc", "v1", "none")], &[], &["invoke.v1"], true),
+        (&[rule("GRPC", "v1", "state")], &[], &["invoke.v1"], true),
+    ] {
+        let api = Api {
+            allowed: allowed.to_vec(),
+            denied: denied.to_vec(),
+        };
+        assert_eq!(api.allows_grpc(groups, known), expect, "{api:?} {groups:?}");
+    }
 }
 
 #[test]

@@ -74,7 +74,8 @@ fn tokens(source: &str) -> usize {
     let mut count = 0;
     for c in source.chars() {
         let is_word = c.is_alphanumeric() || c == '_';
-        if !c.is_whitespace() && !(is_word && in_word) {
+        let continues = is_word && in_word;
+        if !continues && !c.is_whitespace() {
             count += 1;
         }
         in_word = is_word;

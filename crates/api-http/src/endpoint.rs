@@ -99,7 +99,12 @@ struct About {
 }
 
 const fn about(endpoint: Endpoint, group: &'static str, name: &'static str, route: &'static str) -> About {
-    About { endpoint, group, name, route }
+    About {
+        endpoint,
+        group,
+        name,
+        route,
+    }
 }
 
 /// One row per endpoint, in their order.
@@ -180,7 +185,9 @@ pub struct Filter {
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { exists: [u64::MAX; Version::ALL.len()] }
+        Self {
+            exists: [u64::MAX; Version::ALL.len()],
+        }
     }
 }
 
@@ -196,7 +203,9 @@ impl Filter {
         let matches = |rules: &[String], version: Version, about: &About| {
             let group = format!("{}/{}", version.group(), about.group);
             let path = format!("{}/{}", version.segment(), about.route);
-            rules.iter().any(|rule| *rule == group || path.starts_with(rule.as_str()))
+            rules
+                .iter()
+                .any(|rule| *rule == group || path.starts_with(rule.as_str()))
         };
         let exists = Version::ALL.map(|version| {
             TABLE
@@ -239,21 +248,67 @@ mod tests {
         let cases: &[(Rules<'_>, Rules<'_>, Version, Endpoint, bool)] = &[
             (&[], &[], Version::V1, Endpoint::GetState, true),
             (&[("v1", "state")], &[], Version::V1, Endpoint::GetState, true),
-            (&[("v1", "state")], &[], Version::Alpha1, Endpoint::QueryState, false),
-            (&[("v1alpha1", "state")], &[], Version::Alpha1, Endpoint::QueryState, true),
-            (&[("v1", "state")], &[], Version::V1, Endpoint::InvokeService, false),
+            (
+                &[("v1", "state")],
+                &[],
+                Version::Alpha1,
+                Endpoint::QueryState,
+                false,
+            ),
+            (
+                &[("v1alpha1", "state")],
+                &[],
+                Version::Alpha1,
+                Endpoint::QueryState,
+                true,
+            ),
+            (
+                &[("v1", "state")],
+                &[],
+                Version::V1,
+                Endpoint::InvokeService,
+                false,
+            ),
             (&[("v1", "state")], &[], Version::V1, Endpoint::Healthz, true),
-            (&[], &[("v1", "healthz")], Version::V1, Endpoint::HealthzOutbound, true),
-            (&[], &[("v1", "state")], Version::V1, Endpoint::GetBulkState, false),
-            (&[("v1", "state")], &[("v1", "state")], Version::V1, Endpoint::SaveState, false),
+            (
+                &[],
+                &[("v1", "healthz")],
+                Version::V1,
+                Endpoint::HealthzOutbound,
+                true,
+            ),
+            (
+                &[],
+                &[("v1", "state")],
+                Version::V1,
+                Endpoint::GetBulkState,
+                false,
+            ),
+            (
+                &[("v1", "state")],
+                &[("v1", "state")],
+                Version::V1,
+                Endpoint::SaveState,
+                false,
+            ),
             (&[("v1.0", "state")], &[], Version::V1, Endpoint::SaveState, true),
             (&[("v1.0", "pub")], &[], Version::V1, Endpoint::PublishEvent, true),
-            (&[("v1.0", "publish/bulk")], &[], Version::V1, Endpoint::PublishEvent, false),
+            (
+                &[("v1.0", "publish/bulk")],
+                &[],
+                Version::V1,
+                Endpoint::PublishEvent,
+                false,
+            ),
             (&[("v1", "pub")], &[], Version::V1, Endpoint::PublishEvent, false),
         ];
         for (allowed, denied, version, endpoint, exists) in cases {
             let filter = Filter::new(allowed.iter().copied(), denied.iter().copied());
-            assert_eq!(filter.has(*version, *endpoint), *exists, "{allowed:?} {denied:?} {endpoint:?}");
+            assert_eq!(
+                filter.has(*version, *endpoint),
+                *exists,
+                "{allowed:?} {denied:?} {endpoint:?}"
+            );
         }
         assert!(Filter::default().has(Version::V1, Endpoint::InvokeService));
     }

@@ -27,11 +27,22 @@ struct Shown<'e> {
 #[serde(tag = "@type")]
 enum ShownDetail<'e> {
     #[serde(rename = "type.googleapis.com/google.rpc.ErrorInfo")]
-    ErrorInfo { domain: &'static str, metadata: Option<&'e BTreeMap<String, String>>, reason: &'e str },
+    ErrorInfo {
+        domain: &'static str,
+        metadata: Option<&'e BTreeMap<String, String>>,
+        reason: &'e str,
+    },
     #[serde(rename = "type.googleapis.com/google.rpc.ResourceInfo")]
-    ResourceInfo { description: &'e str, owner: &'e str, resource_name: &'e str, resource_type: &'e str },
+    ResourceInfo {
+        description: &'e str,
+        owner: &'e str,
+        resource_name: &'e str,
+        resource_type: &'e str,
+    },
     #[serde(rename = "type.googleapis.com/google.rpc.BadRequest")]
-    BadRequest { field_violations: Vec<ShownViolation<'e>> },
+    BadRequest {
+        field_violations: Vec<ShownViolation<'e>>,
+    },
     #[serde(rename = "type.googleapis.com/google.rpc.Help")]
     Help { links: Vec<ShownLink<'e>> },
 }
@@ -56,9 +67,17 @@ impl<'e> From<&'e Detail> for ShownDetail<'e> {
                 metadata: (!metadata.is_empty()).then_some(metadata),
                 reason,
             },
-            Detail::ResourceInfo { resource_type, resource_name, owner, description } => {
-                Self::ResourceInfo { description, owner, resource_name, resource_type }
-            }
+            Detail::ResourceInfo {
+                resource_type,
+                resource_name,
+                owner,
+                description,
+            } => Self::ResourceInfo {
+                description,
+                owner,
+                resource_name,
+                resource_type,
+            },
             Detail::BadRequest { violations } => Self::BadRequest {
                 field_violations: violations
                     .iter()
@@ -66,7 +85,10 @@ impl<'e> From<&'e Detail> for ShownDetail<'e> {
                     .collect(),
             },
             Detail::Help { links } => Self::Help {
-                links: links.iter().map(|Link { description, url }| ShownLink { description, url }).collect(),
+                links: links
+                    .iter()
+                    .map(|Link { description, url }| ShownLink { description, url })
+                    .collect(),
             },
         }
     }
@@ -75,7 +97,11 @@ impl<'e> From<&'e Detail> for ShownDetail<'e> {
 /// The answer to a failed use case.
 pub(crate) fn response(error: &ApiError) -> Response<Body> {
     let details: Vec<ShownDetail<'_>> = error.details.iter().map(ShownDetail::from).collect();
-    let shown = Shown { code: error.code.tag, message: &error.message, details: &details };
+    let shown = Shown {
+        code: error.code.tag,
+        message: &error.message,
+        details: &details,
+    };
     let status = StatusCode::from_u16(error.code.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     reply::json(status, &shown)
 }
@@ -132,14 +158,20 @@ mod tests {
             (
                 state::not_found("s"),
                 400,
-                Some(serde_json::json!([info("DAPR_STATE_NOT_FOUND", serde_json::Value::Null)])),
+                Some(serde_json::json!([info(
+                    "DAPR_STATE_NOT_FOUND",
+                    serde_json::Value::Null
+                )])),
             ),
             (
                 state::too_many_operations("s", 2, 1),
                 400,
                 Some(serde_json::json!([
                     resource,
-                    info("DAPR_STATE_TOO_MANY_TRANSACTIONS", serde_json::json!({"currentOpsTransaction": "2", "maxOpsPerTransaction": "1"})),
+                    info(
+                        "DAPR_STATE_TOO_MANY_TRANSACTIONS",
+                        serde_json::json!({"currentOpsTransaction": "2", "maxOpsPerTransaction": "1"})
+                    ),
                 ])),
             ),
             (

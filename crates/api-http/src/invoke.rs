@@ -53,7 +53,10 @@ pub(crate) struct Outcome {
 pub(crate) fn address(path: &str, headers: &mut HeaderMap) -> Result<Address> {
     let whole = |app: String| {
         let method = path::clean(path);
-        Address { app, method: method.strip_prefix('/').unwrap_or(&method).to_owned() }
+        Address {
+            app,
+            method: method.strip_prefix('/').unwrap_or(&method).to_owned(),
+        }
     };
     if let Some(app) = headers.remove(APP_ID).filter(|app| !app.is_empty()) {
         return Ok(whole(String::from_utf8_lossy(app.as_bytes()).into_owned()));
@@ -75,11 +78,17 @@ fn basic(authorization: &HeaderValue) -> Option<String> {
 /// `/v1.0/invoke/<app>/method/<method>`; the app may be a URL, whose slashes are not to be merged.
 fn in_path(path: &str) -> Option<Address> {
     let rest = path.trim_start_matches('/').strip_prefix("v1.0/")?;
-    let rest = rest.trim_start_matches('/').strip_prefix("invoke/")?.trim_start_matches('/');
+    let rest = rest
+        .trim_start_matches('/')
+        .strip_prefix("invoke/")?
+        .trim_start_matches('/');
     let at = rest.find(METHOD).filter(|at| *at > 0)?;
     let (app, method) = (rest.get(..at)?, rest.get(at + METHOD.len()..)?);
     let app = path::decode_parameter(app).unwrap_or_else(|_| app.into());
-    Some(Address { app: app.into_owned(), method: method.to_owned() })
+    Some(Address {
+        app: app.into_owned(),
+        method: method.to_owned(),
+    })
 }
 
 /// Calls the app.
@@ -89,7 +98,12 @@ pub(crate) async fn call(
     incoming: Incoming<'_>,
     trace: &Trace,
 ) -> Result<Outcome> {
-    let Incoming { method, query, mut headers, body } = incoming;
+    let Incoming {
+        method,
+        query,
+        mut headers,
+        body,
+    } = incoming;
     // Host and expectation are between the client and us; so are the hop-by-hop fields.
     headers.remove(HOST);
     headers.remove(EXPECT);
@@ -121,13 +135,25 @@ pub(crate) async fn call(
 
 /// The app's answer as ours.
 fn answer(reply: Reply) -> Response<Body> {
-    let Reply { status, mut headers, body, .. } = reply;
+    let Reply {
+        status,
+        mut headers,
+        body,
+        ..
+    } = reply;
     wire::strip_hop_by_hop(&mut headers);
     retain_ours(&mut headers);
     let (code, body) = match status {
-        Status::Http(code) => (StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY), body),
+        Status::Http(code) => (
+            StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY),
+            body,
+        ),
         Status::Grpc { code: 0, .. } => (StatusCode::OK, body),
-        Status::Grpc { code, message, details } => {
+        Status::Grpc {
+            code,
+            message,
+            details,
+        } => {
             headers.entry(CONTENT_TYPE).or_insert(reply::JSON);
             let shown = status::json(code, &message, &details);
             (status::http(code), Body::from(shown))
@@ -151,7 +177,8 @@ fn retain_ours(headers: &mut HeaderMap) {
         if name.as_str().ends_with("-bin") {
             continue;
         }
-        let renamed = HeaderName::try_from(format!("dapr-{name}")).expect("a prefix of letters keeps a name valid");
+        let renamed =
+            HeaderName::try_from(format!("dapr-{name}")).expect("a prefix of letters keeps a name valid");
         for value in values {
             headers.append(renamed.clone(), value);
         }
@@ -159,7 +186,12 @@ fn retain_ours(headers: &mut HeaderMap) {
 }
 
 fn wants_events(headers: &HeaderMap) -> bool {
-    headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes().trim_ascii().eq_ignore_ascii_case(EVENT_STREAM.as_bytes()))
+    headers.get(ACCEPT).is_some_and(|accept| {
+        accept
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(EVENT_STREAM.as_bytes())
+    })
 }
 
 /// COMPAT: apps see verbs in capitals.

@@ -6,13 +6,40 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use std::fmt;
+use std::marker::PhantomData;
 
 /// Reads the first value of `body`. `kind` is what the reference calls the expected type.
 pub(crate) fn first<'b, T: Deserialize<'b>>(body: &'b [u8], kind: &str) -> Result<T, String> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     T::deserialize(&mut reader).map_err(|error| explain(&error, body, kind))
+}
+
+/// A struct read from an object only: derived readers would take a list of its fields as well.
+#[derive(Debug, Default)]
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct OnlyObject<T>(PhantomData<fn() -> T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for OnlyObject<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Object<T>, M::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        from.deserialize_map(OnlyObject(PhantomData))
+    }
 }
 
 fn explain(error: &serde_json::Error, body: &[u8], kind: &str) -> String {
@@ -33,7 +60,10 @@ fn explain(error: &serde_json::Error, body: &[u8], kind: &str) -> String {
                 b'n' => return error.to_string(),
                 _ => "number",
             };
-            let fits = matches!((found, kind.starts_with("[]")), ("array", true) | ("object", false));
+            let fits = matches!(
+                (found, kind.starts_with("[]")),
+                ("array", true) | ("object", false)
+            );
             if fits {
                 error.to_string()
             } else {
@@ -98,7 +128,13 @@ mod tests {
             (r#"["a\\", "b c"]"#, Some(r#"["a\\","b c"]"#)),
             (r#""\\" "#, Some(r#""\\""#)),
         ] {
-            assert_eq!(compact(given).map(|text| String::from_utf8(text).unwrap()).as_deref(), expected, "{given}");
+            assert_eq!(
+                compact(given)
+                    .map(|text| String::from_utf8(text).unwrap())
+                    .as_deref(),
+                expected,
+                "{given}"
+            );
         }
     }
 
@@ -119,12 +155,22 @@ mod tests {
             (" \n", "EOF"),
             (r#"{"entryID": "}"#, "unexpected EOF"),
             ("[1,", "unexpected EOF"),
-            (r#"{"entryID": ""}"#, "json: cannot unmarshal object into Go value of type []T"),
-            (r#""x""#, "json: cannot unmarshal string into Go value of type []T"),
+            (
+                r#"{"entryID": ""}"#,
+                "json: cannot unmarshal object into Go value of type []T",
+            ),
+            (
+                r#""x""#,
+                "json: cannot unmarshal string into Go value of type []T",
+            ),
             ("7", "json: cannot unmarshal number into Go value of type []T"),
             ("true", "json: cannot unmarshal bool into Go value of type []T"),
         ] {
-            assert_eq!(first::<Vec<u8>>(body.as_bytes(), "[]T").unwrap_err(), expected, "{body}");
+            assert_eq!(
+                first::<Vec<u8>>(body.as_bytes(), "[]T").unwrap_err(),
+                expected,
+                "{body}"
+            );
         }
         assert!(first::<Vec<u8>>(b"foobar", "[]T").unwrap_err().contains("line 1"));
         assert_eq!(first::<Vec<u8>>(b"[1, 2] and more", "[]T").unwrap(), [1, 2]);

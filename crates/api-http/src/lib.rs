@@ -10,7 +10,7 @@
 //! - Routing and metrics allocate nothing for paths without escapes.
 //!
 //! Deliberately absent: policy (that is `runtime`'s), listening and draining (`daemon`'s), HTTP middleware components, and
-//! building blocks that this version does not have, whose routes say so ([`unavailable`]).
+//! building blocks that this version does not have, whose routes say so (`unavailable.rs`).
 
 mod endpoint;
 mod error;
@@ -184,18 +184,38 @@ impl Door {
     }
 
     fn with(parts: Parts, access: Option<AccessLog>, api: Option<Api>) -> Self {
-        let Parts { metadata, health, tracer, metrics, errors, log } = parts;
+        let Parts {
+            metadata,
+            health,
+            tracer,
+            metrics,
+            errors,
+            log,
+        } = parts;
         let log = log.scope("dapr.runtime.http");
         let sinks = Arc::new(Sinks { metrics, access });
-        Self { shared: Arc::new(Shared { api, metadata, health, tracer, sinks, errors, log }) }
+        Self {
+            shared: Arc::new(Shared {
+                api,
+                metadata,
+                health,
+                tracer,
+                sinks,
+                errors,
+                log,
+            }),
+        }
     }
 
     /// The service of one connection from `peer`, for [`outrigger_daemon::drain::serve::serve`].
     pub fn service(
         &self,
         peer: Option<SocketAddr>,
-    ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Send + Sync + 'static + use<>
-    {
+    ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Send
+    + Sync
+    + 'static
+    + use<> {
         let door = self.clone();
         service_fn(move |request| {
             let door = door.clone();
@@ -215,19 +235,37 @@ impl Door {
         let (method, uri, headers) = (head.method, head.uri, head.headers);
         let path = match path::decode(uri.path()) {
             Ok(path) => path,
-            Err(error) => return error::plain(StatusCode::BAD_REQUEST, &format!("failed to unescape request path: {error}")),
+            Err(error) => {
+                return error::plain(
+                    StatusCode::BAD_REQUEST,
+                    &format!("failed to unescape request path: {error}"),
+                );
+            }
         };
         let clean = path::clean(uri.path());
         let destination = shared.destination(&method, &clean);
         let mut trace = match Trace::start(&shared.tracer, &path, &headers) {
             Ok(trace) => trace,
-            Err(error) => return error::plain(StatusCode::BAD_REQUEST, &format!("invalid baggage header: {error}")),
+            Err(error) => {
+                return error::plain(
+                    StatusCode::BAD_REQUEST,
+                    &format!("invalid baggage header: {error}"),
+                );
+            }
         };
         let mut pending = finish::Request::start(&method, &uri, &headers);
         trace.describe(&described(&destination, (&method, &uri, &path, &headers), peer));
         let limit = shared.api.as_ref().and_then(|api| api.limit);
-        let inbound = Inbound { method: &method, uri: &uri, path: &path, headers, body: limit::limited(body, limit) };
-        let mut response = shared.guarded(destination, inbound, &mut trace, &mut pending).await;
+        let inbound = Inbound {
+            method: &method,
+            uri: &uri,
+            path: &path,
+            headers,
+            body: limit::limited(body, limit),
+        };
+        let mut response = shared
+            .guarded(destination, inbound, &mut trace, &mut pending)
+            .await;
         trace.finish(&mut response);
         pending.finish(&shared.sinks, response)
     }
@@ -239,7 +277,9 @@ impl Shared {
         let Some(api) = &self.api else {
             return match found {
                 Found::Route(route) if is_public(route.endpoint) => Destination::Endpoint(route),
-                Found::OtherMethod if path.starts_with("/v1.0/metadata") || path.starts_with("/v1.0/healthz") => {
+                Found::OtherMethod
+                    if path.starts_with("/v1.0/metadata") || path.starts_with("/v1.0/healthz") =>
+                {
                     Destination::OtherMethod
                 }
                 _ => Destination::Nowhere,
@@ -250,7 +290,12 @@ impl Shared {
         {
             return Destination::Endpoint(route);
         }
-        let fallback = Route { endpoint: Endpoint::InvokeService, version: endpoint::Version::V1, first: "", second: "" };
+        let fallback = Route {
+            endpoint: Endpoint::InvokeService,
+            version: endpoint::Version::V1,
+            first: "",
+            second: "",
+        };
         if api.filter.has(fallback.version, fallback.endpoint) {
             return Destination::Endpoint(fallback);
         }
@@ -268,7 +313,9 @@ impl Shared {
         trace: &mut Trace,
         pending: &mut finish::Request,
     ) -> Response<Body> {
-        let Some(api) = &self.api else { return self.endpoint(destination, inbound, trace, pending).await };
+        let Some(api) = &self.api else {
+            return self.endpoint(destination, inbound, trace, pending).await;
+        };
         let mut origin = None;
         if let Some(cors) = &api.cors {
             if let Some(answer) = cors.preflight(inbound.method, &inbound.headers) {
@@ -276,7 +323,10 @@ impl Shared {
             }
             origin = cors.allows(inbound.method, &inbound.headers);
         }
-        let mut response = if api.token.admits(inbound.method, inbound.uri.path(), &mut inbound.headers) {
+        let mut response = if api
+            .token
+            .admits(inbound.method, inbound.uri.path(), &mut inbound.headers)
+        {
             self.endpoint(destination, inbound, trace, pending).await
         } else {
             error::plain(StatusCode::UNAUTHORIZED, "invalid api token")
@@ -322,7 +372,13 @@ impl Shared {
         trace: &mut Trace,
         pending: &mut finish::Request,
     ) -> Result<Response<Body>> {
-        let Inbound { method, uri, path, mut headers, body } = inbound;
+        let Inbound {
+            method,
+            uri,
+            path,
+            mut headers,
+            body,
+        } = inbound;
         let query = uri.query();
         let (first, second) = (&*parameter(route.first), &*parameter(route.second));
         let api = match (&self.api, route.endpoint) {
@@ -338,7 +394,12 @@ impl Shared {
                 let address = invoke::address(path, &mut headers)?;
                 trace.invokes(&address.app, &address.method);
                 pending.invokes(&address.app);
-                let incoming = invoke::Incoming { method, query: query.unwrap_or_default(), headers, body };
+                let incoming = invoke::Incoming {
+                    method,
+                    query: query.unwrap_or_default(),
+                    headers,
+                    body,
+                };
                 let outcome = invoke::call(&api.invoke, address, incoming, trace).await?;
                 if outcome.failed {
                     self.count(&invoke_catalogue::FAILED);
@@ -352,7 +413,15 @@ impl Shared {
             Endpoint::ExecuteStateTransaction => state::transact(&api.state, first, query, body).await,
             Endpoint::QueryState => Err(state::query(&api.state, first)),
             Endpoint::PublishEvent => {
-                pubsub::publish(&api.pubsub, (first, second), query, &headers, body, trace.context()).await
+                pubsub::publish(
+                    &api.pubsub,
+                    (first, second),
+                    query,
+                    &headers,
+                    body,
+                    trace.context(),
+                )
+                .await
             }
             Endpoint::BulkPublishEvent => {
                 let answer =
@@ -398,7 +467,16 @@ fn described<'r>(
         Destination::Nowhere | Destination::OtherMethod => (None, "", ""),
     };
     let target = uri.path_and_query().map_or(path, |target| target.as_str());
-    Described { method, path, target, headers, endpoint, component, topic, peer }
+    Described {
+        method,
+        path,
+        target,
+        headers,
+        endpoint,
+        component,
+        topic,
+        peer,
+    }
 }
 
 impl fmt::Debug for Config {

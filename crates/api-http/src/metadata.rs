@@ -26,7 +26,9 @@ pub(crate) async fn put(metadata: &Metadata, key: &str, body: Body) -> Result<Re
         .collect(usize::MAX)
         .await
         .map_err(|error| catalogue::body_read(limit::reason(&error)))?;
-    metadata.put(key, &String::from_utf8_lossy(&value)).map_err(catalogue::bad_request)?;
+    metadata
+        .put(key, &String::from_utf8_lossy(&value))
+        .map_err(catalogue::bad_request)?;
     Ok(reply::empty())
 }
 
@@ -139,12 +141,18 @@ impl<'r> Shown<'r> {
             components: report
                 .components
                 .iter()
-                .map(|it| Component { name: &it.name, kind: &it.kind, version: &it.version, capabilities: &it.capabilities })
+                .map(|it| Component {
+                    name: &it.name,
+                    kind: &it.kind,
+                    version: &it.version,
+                    capabilities: &it.capabilities,
+                })
                 .collect(),
             extended: &report.extended,
             subscriptions: report.subscriptions.iter().map(Subscription::of).collect(),
             http_endpoints: named(&facts.http_endpoints),
-            app_connection_properties: (facts.app != AppConnection::default()).then(|| Connection::of(&facts.app)),
+            app_connection_properties: (facts.app != AppConnection::default())
+                .then(|| Connection::of(&facts.app)),
             actor_runtime: ActorRuntime {
                 runtime_status: report.actors.status.as_str(),
                 host_ready: report.actors.host_ready,
@@ -161,7 +169,14 @@ impl<'r> Subscription<'r> {
             pubsub: &active.pubsub,
             topic: &active.topic,
             metadata: active.metadata.iter().collect(),
-            rules: active.rules.iter().map(|rule| Rule { expression: &rule.expression, path: &rule.path }).collect(),
+            rules: active
+                .rules
+                .iter()
+                .map(|rule| Rule {
+                    expression: &rule.expression,
+                    path: &rule.path,
+                })
+                .collect(),
             dead_letter_topic: &active.dead_letter_topic,
             kind: match active.kind {
                 Kind::Declarative => "DECLARATIVE",
@@ -179,12 +194,19 @@ impl<'r> Connection<'r> {
             protocol: &app.protocol,
             channel_address: &app.channel_address,
             max_concurrency: app.max_concurrency,
-            health: app.health.as_ref().map(|AppHealth { path, interval, timeout, threshold }| ConnectionHealth {
-                health_check_path: path,
-                health_probe_interval: go::format_duration(*interval),
-                health_probe_timeout: go::format_duration(*timeout),
-                health_threshold: *threshold,
-            }),
+            health: app.health.as_ref().map(
+                |AppHealth {
+                     path,
+                     interval,
+                     timeout,
+                     threshold,
+                 }| ConnectionHealth {
+                    health_check_path: path,
+                    health_probe_interval: go::format_duration(*interval),
+                    health_probe_timeout: go::format_duration(*timeout),
+                    health_threshold: *threshold,
+                },
+            ),
         }
     }
 }

@@ -99,7 +99,9 @@ pub(crate) fn clean(path: &str) -> Cow<'_, str> {
 }
 
 fn is_clean(path: &str) -> bool {
-    let Some(rest) = path.strip_prefix('/') else { return false };
+    let Some(rest) = path.strip_prefix('/') else {
+        return false;
+    };
     rest.is_empty() || rest.split('/').all(|segment| !matches!(segment, "" | "." | ".."))
 }
 
@@ -139,8 +141,16 @@ mod tests {
             ("%", escape("%"), escape("%")),
             ("%+1", escape("%+1"), escape("%+1")),
         ] {
-            assert_eq!(decode_parameter(given).as_deref(), parameter.as_ref().map(|text| *text), "{given}");
-            assert_eq!(decode(given).as_deref(), path.as_ref().map(|text| *text), "{given}");
+            assert_eq!(
+                decode_parameter(given).as_deref(),
+                parameter.as_ref().map(|text| *text),
+                "{given}"
+            );
+            assert_eq!(
+                decode(given).as_deref(),
+                path.as_ref().map(|text| *text),
+                "{given}"
+            );
         }
         assert!(matches!(decode("%ff%fe"), Err(Error::Encoding(_))));
     }

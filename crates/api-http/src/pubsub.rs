@@ -30,7 +30,9 @@ pub(crate) async fn publish(
     body: Body,
     trace: Option<&Context>,
 ) -> Result<Response<Body>> {
-    let data = read(body).await.map_err(|cause| catalogue::publish_failed(pubsub, topic, cause))?;
+    let data = read(body)
+        .await
+        .map_err(|cause| catalogue::publish_failed(pubsub, topic, cause))?;
     let publish = Publish {
         pubsub: pubsub.to_owned(),
         topic: topic.to_owned(),
@@ -56,12 +58,16 @@ pub(crate) async fn publish_bulk(
     block.check(pubsub, topic, &metadata)?;
     let undecodable = |cause: String| block.undecodable(pubsub, topic, &cause);
     let body = read(body).await.map_err(undecodable)?;
-    let entries: Option<Vec<Given<'_>>> =
+    let entries: Option<Vec<json::Object<Given<'_>>>> =
         json::first(&body, "[]http.bulkPublishMessageEntry").map_err(undecodable)?;
     let publish = PublishBulk {
         pubsub: pubsub.to_owned(),
         topic: topic.to_owned(),
-        entries: entries.unwrap_or_default().into_iter().map(|given| given.into_entry(&body)).collect(),
+        entries: entries
+            .unwrap_or_default()
+            .into_iter()
+            .map(|given| given.0.into_entry(&body))
+            .collect(),
         metadata,
         trace: trace.cloned(),
         door: Door::Http,
@@ -88,14 +94,24 @@ impl Answer {
         };
         let failed = rejected.failed.iter();
         let shown = serde_json::to_string(&Failed {
-            entries: failed.map(|entry| FailedEntry { id: &entry.id, error: &entry.error }).collect(),
+            entries: failed
+                .map(|entry| FailedEntry {
+                    id: &entry.id,
+                    error: &entry.error,
+                })
+                .collect(),
             code: rejected.error.code.tag,
         })
         .expect("texts can be written as JSON");
-        let status = StatusCode::from_u16(rejected.error.code.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status =
+            StatusCode::from_u16(rejected.error.code.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         // COMPAT: both are repeated in headers.
-        let metadata: Metadata =
-            [("responseData", shown.as_str()), ("error", rejected.error.message.as_str())].into_iter().collect();
+        let metadata: Metadata = [
+            ("responseData", shown.as_str()),
+            ("error", rejected.error.message.as_str()),
+        ]
+        .into_iter()
+        .collect();
         let mut response = reply::json_bytes(status, shown);
         reply::add_metadata(response.headers_mut(), &metadata);
         response
@@ -119,7 +135,10 @@ impl Given<'_> {
     fn into_entry(self, body: &Bytes) -> Entry {
         Entry {
             id: self.entry_id.unwrap_or_default(),
-            event: Event::Json(self.event.map_or(Bytes::from_static(b"null"), |event| json::value(body, event))),
+            event: Event::Json(
+                self.event
+                    .map_or(Bytes::from_static(b"null"), |event| json::value(body, event)),
+            ),
             content_type: self.content_type.unwrap_or_default(),
             metadata: self.metadata.unwrap_or_default().into_iter().collect(),
         }
@@ -143,9 +162,15 @@ struct FailedEntry<'r> {
 }
 
 fn content_type(headers: &HeaderMap) -> String {
-    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_owned()
 }
 
 async fn read(body: Body) -> Result<Bytes, String> {
-    body.collect(usize::MAX).await.map_err(|error| limit::reason(&error))
+    body.collect(usize::MAX)
+        .await
+        .map_err(|error| limit::reason(&error))
 }

@@ -62,7 +62,9 @@ mod tests {
 
     #[test]
     fn metadata_has_a_prefix() {
-        let found = metadata(Some("metadata.ttlInSeconds=5&x=1&metadata.a+b=c&metadata.ttlInSeconds=6&metadata.=e"));
+        let found = metadata(Some(
+            "metadata.ttlInSeconds=5&x=1&metadata.a+b=c&metadata.ttlInSeconds=6&metadata.=e",
+        ));
         let found: Vec<_> = found.iter().collect();
         assert_eq!(found, [("", "e"), ("a b", "c"), ("ttlInSeconds", "5")]);
     }

@@ -44,7 +44,10 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body>
 /// Adds each entry as `metadata.<name>`; what cannot be a header is left out.
 pub(crate) fn add_metadata(headers: &mut HeaderMap, metadata: &Metadata) {
     for (name, value) in metadata.iter() {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(format!("metadata.{name}")), HeaderValue::try_from(value)) {
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::try_from(format!("metadata.{name}")),
+            HeaderValue::try_from(value),
+        ) {
             headers.insert(name, value);
         }
     }

@@ -44,11 +44,22 @@ pub(crate) fn find<'p>(method: &Method, path: &'p str) -> Found<'p> {
     let Some((version, rest)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else {
         return Found::Nothing;
     };
-    let Some(version) = Version::of(version) else { return Found::Nothing };
+    let Some(version) = Version::of(version) else {
+        return Found::Nothing;
+    };
     let verb = Verb::of(method);
     let (block, rest) = rest.split_once('/').unwrap_or((rest, ""));
     let on = |fits: bool, endpoint, first, second| {
-        if fits { Found::Route(Route { endpoint, version, first, second }) } else { Found::OtherMethod }
+        if fits {
+            Found::Route(Route {
+                endpoint,
+                version,
+                first,
+                second,
+            })
+        } else {
+            Found::OtherMethod
+        }
     };
     let (reads, writes) = (verb == Verb::Get, matches!(verb, Verb::Post | Verb::Put));
     match (block, version) {
@@ -116,8 +127,12 @@ fn elsewhere(version: Version, verb: Verb, block: &str, segments: Segments<'_>) 
         ("state", Alpha1, Some("query"), None, None) => only(&[Post, Put], E::QueryState),
         ("bindings", V1, None, None, None) => only(&[Post, Put], E::InvokeBinding),
         ("configuration", V1 | Alpha1, None, None, None) => only(&[Get], E::GetConfiguration),
-        ("configuration", V1 | Alpha1, Some("subscribe"), None, None) => only(&[Get], E::SubscribeConfiguration),
-        ("configuration", V1 | Alpha1, Some(_), Some("unsubscribe"), None) => only(&[Get], E::UnsubscribeConfiguration),
+        ("configuration", V1 | Alpha1, Some("subscribe"), None, None) => {
+            only(&[Get], E::SubscribeConfiguration)
+        }
+        ("configuration", V1 | Alpha1, Some(_), Some("unsubscribe"), None) => {
+            only(&[Get], E::UnsubscribeConfiguration)
+        }
         ("lock", Alpha1, None, None, None) => only(&[Post], E::TryLock),
         ("unlock", Alpha1, None, None, None) => only(&[Post], E::Unlock),
         ("crypto", Alpha1, Some("encrypt"), None, None) => only(&[Put], E::Encrypt),
@@ -149,7 +164,9 @@ fn elsewhere(version: Version, verb: Verb, block: &str, segments: Segments<'_>) 
             "purge" => only(&[Post], E::PurgeWorkflow),
             _ => None,
         },
-        ("workflows", V1 | Alpha1 | Beta1, Some(_), Some("raiseEvent"), Some(_)) => only(&[Post], E::RaiseEventWorkflow),
+        ("workflows", V1 | Alpha1 | Beta1, Some(_), Some("raiseEvent"), Some(_)) => {
+            only(&[Post], E::RaiseEventWorkflow)
+        }
         _ => None,
     }
 }

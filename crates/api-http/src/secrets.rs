@@ -9,7 +9,12 @@ use outrigger_runtime::secrets::Secrets;
 use std::collections::BTreeMap;
 
 /// `GET /v1.0/secrets/{store}/{name}`
-pub(crate) async fn get(secrets: &Secrets, store: &str, name: &str, query: Option<&str>) -> Result<Response<Body>> {
+pub(crate) async fn get(
+    secrets: &Secrets,
+    store: &str,
+    name: &str,
+    query: Option<&str>,
+) -> Result<Response<Body>> {
     let secret = secrets.get(store, name, &query::metadata(query)).await?;
     if secret.0.is_empty() {
         return Ok(reply::empty());

@@ -27,13 +27,22 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
 /// `GET /v1.0/state/{store}/{key}`
-pub(crate) async fn get(state: &State, store: &str, key: &str, query: Option<&str>) -> Result<Response<Body>> {
+pub(crate) async fn get(
+    state: &State,
+    store: &str,
+    key: &str,
+    query: Option<&str>,
+) -> Result<Response<Body>> {
     let get = Get {
         key: key.to_owned(),
-        consistency: query::value(query, "consistency").map_or(Consistency::Unspecified, |text| consistency(&text).unwrap_or_default()),
+        consistency: query::value(query, "consistency").map_or(Consistency::Unspecified, |text| {
+            consistency(&text).unwrap_or_default()
+        }),
         metadata: query::metadata(query),
     };
-    let Some(item) = state.store(store)?.get(get).await? else { return Ok(reply::empty()) };
+    let Some(item) = state.store(store)?.get(get).await? else {
+        return Ok(reply::empty());
+    };
     let mut response = reply::json_bytes(StatusCode::OK, item.value);
     let headers = response.headers_mut();
     if let Some(Ok(etag)) = item.etag.map(HeaderValue::try_from) {
@@ -44,7 +53,12 @@ pub(crate) async fn get(state: &State, store: &str, key: &str, query: Option<&st
 }
 
 /// `POST /v1.0/state/{store}`
-pub(crate) async fn save(state: &State, store: &str, query: Option<&str>, body: Body) -> Result<Response<Body>> {
+pub(crate) async fn save(
+    state: &State,
+    store: &str,
+    query: Option<&str>,
+    body: Body,
+) -> Result<Response<Body>> {
     let store = state.store(store)?;
     let body = read(body).await.map_err(common::malformed)?;
     let items: Option<Vec<Item<'_>>> = json::first(&body, "[]state.SetRequest").map_err(common::malformed)?;
@@ -74,7 +88,9 @@ pub(crate) async fn delete(
     let failed = |cause| catalogue::delete_failed(&catalogue::DELETE, key, cause);
     let delete = Delete {
         key: key.to_owned(),
-        etag: headers.get(IF_MATCH).map(|tag| String::from_utf8_lossy(tag.as_bytes()).into_owned()),
+        etag: headers
+            .get(IF_MATCH)
+            .map(|tag| String::from_utf8_lossy(tag.as_bytes()).into_owned()),
         concurrency: concurrency(&option("concurrency")).map_err(failed)?,
         consistency: consistency(&option("consistency")).map_err(failed)?,
         metadata: query::metadata(query),
@@ -84,7 +100,12 @@ pub(crate) async fn delete(
 }
 
 /// `POST /v1.0/state/{store}/bulk`
-pub(crate) async fn bulk(state: &State, store: &str, query: Option<&str>, body: Body) -> Result<Response<Body>> {
+pub(crate) async fn bulk(
+    state: &State,
+    store: &str,
+    query: Option<&str>,
+    body: Body,
+) -> Result<Response<Body>> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Request {
@@ -95,7 +116,8 @@ pub(crate) async fn bulk(state: &State, store: &str, query: Option<&str>, body: 
 
     let store = state.store(store)?;
     let body = read(body).await.map_err(common::malformed_body)?;
-    let request: Request = json::first(&body, "http.BulkGetRequest").map_err(common::malformed_body)?;
+    let json::Object(request): json::Object<Request> =
+        json::first(&body, "http.BulkGetRequest").map_err(common::malformed_body)?;
     let request = BulkGet {
         keys: request.keys.unwrap_or_default(),
         parallelism: request.parallelism,
@@ -107,12 +129,17 @@ pub(crate) async fn bulk(state: &State, store: &str, query: Option<&str>, body: 
 }
 
 /// `POST /v1.0/state/{store}/transaction`
-pub(crate) async fn transact(state: &State, store: &str, query: Option<&str>, body: Body) -> Result<Response<Body>> {
+pub(crate) async fn transact(
+    state: &State,
+    store: &str,
+    query: Option<&str>,
+    body: Body,
+) -> Result<Response<Body>> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Request<'b> {
         #[serde(borrow)]
-        operations: Option<Vec<Operation<'b>>>,
+        operations: Option<Vec<json::Object<Operation<'b>>>>,
         metadata: Option<BTreeMap<String, String>>,
     }
 
@@ -126,10 +153,11 @@ pub(crate) async fn transact(state: &State, store: &str, query: Option<&str>, bo
 
     let store = state.store(store)?.transactional()?;
     let body = read(body).await.map_err(common::malformed_body)?;
-    let request: Request<'_> = json::first(&body, "http.stateTransactionRequestBody").map_err(common::malformed_body)?;
+    let json::Object(request): json::Object<Request<'_>> =
+        json::first(&body, "http.stateTransactionRequestBody").map_err(common::malformed_body)?;
     let metadata = query::metadata(query);
     let mut writes = Vec::new();
-    for Operation { operation, request } in request.operations.unwrap_or_default() {
+    for json::Object(Operation { operation, request }) in request.operations.unwrap_or_default() {
         let item = || -> Result<Item<'_>> {
             let text = request.map_or("null", RawValue::get);
             serde_json::from_str::<Option<Item<'_>>>(text)
@@ -143,7 +171,9 @@ pub(crate) async fn transact(state: &State, store: &str, query: Option<&str>, bo
         };
         writes.push(write.map_err(catalogue::transaction_failed)?);
     }
-    store.transact(writes, merged(request.metadata, &metadata)).await?;
+    store
+        .transact(writes, merged(request.metadata, &metadata))
+        .await?;
     Ok(reply::empty())
 }
 
@@ -171,8 +201,13 @@ struct Shown {
 
 impl From<Entry> for Shown {
     fn from(entry: Entry) -> Self {
-        let mut shown =
-            Self { key: entry.key, data: None, etag: None, metadata: BTreeMap::new(), error: String::new() };
+        let mut shown = Self {
+            key: entry.key,
+            data: None,
+            etag: None,
+            metadata: BTreeMap::new(),
+            error: String::new(),
+        };
         match entry.outcome {
             Ok(Some(item)) => {
                 shown.data = raw(&item.value);
@@ -206,7 +241,9 @@ fn merged(body: Option<BTreeMap<String, String>>, query: &Metadata) -> Metadata 
 }
 
 async fn read(body: Body) -> Result<Bytes, String> {
-    body.collect(usize::MAX).await.map_err(|error| limit::reason(&error))
+    body.collect(usize::MAX)
+        .await
+        .map_err(|error| limit::reason(&error))
 }
 
 /// COMPAT(components-contrib state/request_options.go): the words and the texts.

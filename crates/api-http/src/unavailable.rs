@@ -24,15 +24,51 @@ mod tests {
     #[test]
     fn each_says_what_is_missing() {
         for (endpoint, tag, text) in [
-            (Endpoint::InvokeBinding, "ERR_INVOKE_OUTPUT_BINDING", "couldn't find output binding b"),
-            (Endpoint::GetConfiguration, "ERR_CONFIGURATION_STORE_NOT_CONFIGURED", "configuration stores not configured"),
-            (Endpoint::TryLock, "ERR_LOCK_STORE_NOT_CONFIGURED", "lock store is not configured"),
-            (Endpoint::Unlock, "ERR_LOCK_STORE_NOT_CONFIGURED", "lock store is not configured"),
-            (Endpoint::Encrypt, "ERR_API_UNIMPLEMENTED", "the cryptography API is not available"),
-            (Endpoint::InvokeActor, "ERR_API_UNIMPLEMENTED", "the actors API is not available"),
-            (Endpoint::StartWorkflow, "ERR_API_UNIMPLEMENTED", "the workflows API is not available"),
-            (Endpoint::GetJob, "ERR_API_UNIMPLEMENTED", "the jobs API is not available"),
-            (Endpoint::Converse, "ERR_API_UNIMPLEMENTED", "the conversation API is not available"),
+            (
+                Endpoint::InvokeBinding,
+                "ERR_INVOKE_OUTPUT_BINDING",
+                "couldn't find output binding b",
+            ),
+            (
+                Endpoint::GetConfiguration,
+                "ERR_CONFIGURATION_STORE_NOT_CONFIGURED",
+                "configuration stores not configured",
+            ),
+            (
+                Endpoint::TryLock,
+                "ERR_LOCK_STORE_NOT_CONFIGURED",
+                "lock store is not configured",
+            ),
+            (
+                Endpoint::Unlock,
+                "ERR_LOCK_STORE_NOT_CONFIGURED",
+                "lock store is not configured",
+            ),
+            (
+                Endpoint::Encrypt,
+                "ERR_API_UNIMPLEMENTED",
+                "the cryptography API is not available",
+            ),
+            (
+                Endpoint::InvokeActor,
+                "ERR_API_UNIMPLEMENTED",
+                "the actors API is not available",
+            ),
+            (
+                Endpoint::StartWorkflow,
+                "ERR_API_UNIMPLEMENTED",
+                "the workflows API is not available",
+            ),
+            (
+                Endpoint::GetJob,
+                "ERR_API_UNIMPLEMENTED",
+                "the jobs API is not available",
+            ),
+            (
+                Endpoint::Converse,
+                "ERR_API_UNIMPLEMENTED",
+                "the conversation API is not available",
+            ),
         ] {
             let error = error(endpoint, "b");
             assert_eq!(error.code.tag, tag);

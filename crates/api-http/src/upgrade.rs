@@ -7,7 +7,7 @@
 //!
 //! Only requests without a body change protocol; others are answered in HTTP/1.1, as any server may.
 
-mod splice;
+pub(crate) mod splice;
 
 use crate::Door;
 use crate::reply;
@@ -109,7 +109,12 @@ mod tests {
     #[test]
     fn who_asks() {
         for (upgrade, connection, settings, expected) in [
-            ("h2c", "Upgrade, HTTP2-Settings", Some("AAMAAABkAARAAAAAAAIAAAAA"), true),
+            (
+                "h2c",
+                "Upgrade, HTTP2-Settings",
+                Some("AAMAAABkAARAAAAAAAIAAAAA"),
+                true,
+            ),
             ("websocket, H2C", "http2-settings,upgrade", Some(""), true),
             ("h2c", "Upgrade", Some("AAMAAABk"), false),
             ("h2c", "Upgrade, HTTP2-Settings", None, false),

@@ -37,7 +37,7 @@ pub(super) fn json(code: i32, message: &str, details: &[Bytes]) -> Bytes {
     }
     text(&mut status, "message", message);
     if !details.is_empty() {
-        status.insert("details".to_owned(), details.iter().map(|any| detail(any)).collect());
+        status.insert("details".to_owned(), details.iter().map(detail).collect());
     }
     Value::Object(status).to_string().into()
 }
@@ -99,7 +99,10 @@ struct DebugInfo {
 fn detail(any: &Bytes) -> Value {
     let any = match Any::decode(any.clone()) {
         Ok(any) => any,
-        Err(_) => Any { type_url: String::new(), value: any.clone() },
+        Err(_) => Any {
+            type_url: String::new(),
+            value: any.clone(),
+        },
     };
     let mut shown = Map::new();
     shown.insert("@type".to_owned(), any.type_url.as_str().into());
@@ -178,12 +181,20 @@ mod tests {
 
     fn any(name: &str, message: &impl Message) -> Bytes {
         let type_url = format!("type.googleapis.com/{name}");
-        Any { type_url, value: message.encode_to_vec().into() }.encode_to_vec().into()
+        Any {
+            type_url,
+            value: message.encode_to_vec().into(),
+        }
+        .encode_to_vec()
+        .into()
     }
 
     #[test]
     fn statuses() {
-        let pair = || Pair { first: "a".to_owned(), second: "b".to_owned() };
+        let pair = || Pair {
+            first: "a".to_owned(),
+            second: "b".to_owned(),
+        };
         let info = ErrorInfo {
             reason: "R".to_owned(),
             domain: "d".to_owned(),

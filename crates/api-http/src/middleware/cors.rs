@@ -6,8 +6,8 @@
 use crate::reply;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN,
-    VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderValue,
+    ORIGIN, VARY,
 };
 use http::{HeaderMap, Method, Response, StatusCode};
 use outrigger_channel::body::Body;
@@ -28,8 +28,16 @@ impl Cors {
         if origins.is_empty() {
             return None;
         }
-        let mut cors = Self { any: false, credentials: origins == "*", exact: Vec::new(), patterns: Vec::new() };
-        for origin in origins.split(',').map(|origin| origin.trim().to_ascii_lowercase()) {
+        let mut cors = Self {
+            any: false,
+            credentials: origins == "*",
+            exact: Vec::new(),
+            patterns: Vec::new(),
+        };
+        for origin in origins
+            .split(',')
+            .map(|origin| origin.trim().to_ascii_lowercase())
+        {
             match origin.split_once('*') {
                 Some(("", "")) => cors.any = true,
                 Some((before, after)) => cors.patterns.push((before.to_owned(), after.to_owned())),
@@ -41,13 +49,19 @@ impl Cors {
 
     /// The answer to a preflight; `None` when the request is none.
     pub(crate) fn preflight(&self, method: &Method, headers: &HeaderMap) -> Option<Response<Body>> {
-        let wanted = headers.get(ACCESS_CONTROL_REQUEST_METHOD).filter(|wanted| !wanted.is_empty())?;
+        let wanted = headers
+            .get(ACCESS_CONTROL_REQUEST_METHOD)
+            .filter(|wanted| !wanted.is_empty())?;
         if *method != Method::OPTIONS {
             return None;
         }
         let mut response = reply::status(StatusCode::OK);
         let answer = response.headers_mut();
-        for name in ["Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers"] {
+        for name in [
+            "Origin",
+            "Access-Control-Request-Method",
+            "Access-Control-Request-Headers",
+        ] {
             answer.append(VARY, HeaderValue::from_static(name));
         }
         if let Some(origin) = self.origin(headers)
@@ -55,7 +69,10 @@ impl Cors {
         {
             answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
             answer.insert(ACCESS_CONTROL_ALLOW_METHODS, wanted.clone());
-            if let Some(names) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS).filter(|names| !names.is_empty()) {
+            if let Some(names) = headers
+                .get(ACCESS_CONTROL_REQUEST_HEADERS)
+                .filter(|names| !names.is_empty())
+            {
                 answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
             }
             if self.credentials {
@@ -67,7 +84,8 @@ impl Cors {
 
     /// What the answer to an actual request is to name as allowed origin.
     pub(crate) fn allows(&self, method: &Method, headers: &HeaderMap) -> Option<HeaderValue> {
-        self.origin(headers).filter(|_| allowed_method(method.as_str().as_bytes()))
+        self.origin(headers)
+            .filter(|_| allowed_method(method.as_str().as_bytes()))
     }
 
     /// Adds to the answer of an actual request; `origin` is from [`Cors::allows`].
@@ -97,7 +115,9 @@ impl Cors {
 
 fn allowed_method(method: &[u8]) -> bool {
     const METHODS: [&str; 7] = ["HEAD", "GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
-    METHODS.iter().any(|allowed| method.eq_ignore_ascii_case(allowed.as_bytes()))
+    METHODS
+        .iter()
+        .any(|allowed| method.eq_ignore_ascii_case(allowed.as_bytes()))
 }
 
 #[cfg(test)]
@@ -106,35 +126,77 @@ mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
     }
 
     #[test]
     fn preflights() {
         let origin = |cors: &str, origin: &'static str, method: &'static str| {
             let headers = headers(&[("origin", origin), ("access-control-request-method", method)]);
-            let answer = Cors::new(cors).unwrap().preflight(&Method::OPTIONS, &headers).unwrap();
+            let answer = Cors::new(cors)
+                .unwrap()
+                .preflight(&Method::OPTIONS, &headers)
+                .unwrap();
             assert_eq!(answer.status(), 200);
             assert_eq!(answer.headers().get_all("vary").iter().count(), 3);
-            answer.headers().get("access-control-allow-origin").map(|value| value.to_str().unwrap().to_owned())
+            answer
+                .headers()
+                .get("access-control-allow-origin")
+                .map(|value| value.to_str().unwrap().to_owned())
         };
         for (cors, from, method, allowed) in [
             ("*", "*", "GET", Some("*")),
             ("*", "https://a.example", "GET", Some("*")),
-            ("https://a.example", "https://a.example", "GET", Some("https://a.example")),
-            ("https://a.example", "https://A.example", "get", Some("https://A.example")),
+            (
+                "https://a.example",
+                "https://a.example",
+                "GET",
+                Some("https://a.example"),
+            ),
+            (
+                "https://a.example",
+                "https://A.example",
+                "get",
+                Some("https://A.example"),
+            ),
             ("https://a.example", "https://b.example", "GET", None),
-            ("https://a.example, https://b.example", "https://b.example", "GET", Some("https://b.example")),
-            ("https://*.example", "https://b.example", "GET", Some("https://b.example")),
+            (
+                "https://a.example, https://b.example",
+                "https://b.example",
+                "GET",
+                Some("https://b.example"),
+            ),
+            (
+                "https://*.example",
+                "https://b.example",
+                "GET",
+                Some("https://b.example"),
+            ),
             ("https://*.example", "https://.test", "GET", None),
             ("https://a.example", "https://a.example", "TRACE", None),
             ("https://a.example", "", "GET", None),
         ] {
-            assert_eq!(origin(cors, from, method).as_deref(), allowed, "{cors} {from} {method}");
+            assert_eq!(
+                origin(cors, from, method).as_deref(),
+                allowed,
+                "{cors} {from} {method}"
+            );
         }
         let cors = Cors::new("*").unwrap();
-        assert!(cors.preflight(&Method::OPTIONS, &headers(&[("origin", "x")])).is_none());
-        assert!(cors.preflight(&Method::GET, &headers(&[("access-control-request-method", "GET")])).is_none());
+        assert!(
+            cors.preflight(&Method::OPTIONS, &headers(&[("origin", "x")]))
+                .is_none()
+        );
+        assert!(
+            cors.preflight(
+                &Method::GET,
+                &headers(&[("access-control-request-method", "GET")])
+            )
+            .is_none()
+        );
         assert!(Cors::new("").is_none());
     }
 
@@ -143,7 +205,11 @@ mod tests {
         for (cors, from, expected) in [
             ("*", &[("origin", "https://a.example")][..], Some("*")),
             ("*", &[], None),
-            ("https://a.example", &[("origin", "https://a.example")], Some("https://a.example")),
+            (
+                "https://a.example",
+                &[("origin", "https://a.example")],
+                Some("https://a.example"),
+            ),
             ("https://a.example", &[("origin", "https://b.example")], None),
         ] {
             let cors = Cors::new(cors).unwrap();
@@ -151,7 +217,12 @@ mod tests {
             let mut answer = HeaderMap::new();
             cors.decorate(origin, &mut answer);
             assert_eq!(answer["vary"], "Origin");
-            assert_eq!(answer.get("access-control-allow-origin").map(|value| value.to_str().unwrap()), expected);
+            assert_eq!(
+                answer
+                    .get("access-control-allow-origin")
+                    .map(|value| value.to_str().unwrap()),
+                expected
+            );
         }
     }
 }

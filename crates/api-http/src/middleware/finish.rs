@@ -45,13 +45,19 @@ pub(crate) struct Request {
 pub(crate) enum Line {
     /// Nothing.
     Omitted,
-    Of { endpoint: Option<Endpoint>, app: String, agent: Option<HeaderValue> },
+    Of {
+        endpoint: Option<Endpoint>,
+        app: String,
+        agent: Option<HeaderValue>,
+    },
 }
 
 impl Request {
     /// `uri` is cheap to clone.
     pub(crate) fn start(method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
-        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        let length = headers
+            .get(CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok());
         Self {
             started: Instant::now(),
             method: method.clone(),
@@ -67,7 +73,11 @@ impl Request {
         if access.omit_health_checks && endpoint.is_some_and(Endpoint::is_health_check) {
             return;
         }
-        self.line = Line::Of { endpoint, app: String::new(), agent: headers.get(USER_AGENT).cloned() };
+        self.line = Line::Of {
+            endpoint,
+            app: String::new(),
+            agent: headers.get(USER_AGENT).cloned(),
+        };
     }
 
     /// An invocation: its line names the app.
@@ -88,7 +98,15 @@ impl Request {
             return response;
         }
         let sinks = Arc::clone(sinks);
-        response.map(|body| Body::stream(Followed { body, sent: 0, status, request: Some(self), sinks }))
+        response.map(|body| {
+            Body::stream(Followed {
+                body,
+                sent: 0,
+                status,
+                request: Some(self),
+                sinks,
+            })
+        })
     }
 
     fn report(self, sinks: &Sinks, status: StatusCode, sent: u64) {
@@ -97,22 +115,36 @@ impl Request {
         if let Some(metrics) = &sinks.metrics {
             metrics.served(self.method.as_str(), &path, status, self.bytes, sent, elapsed);
         }
-        let (Some(access), Line::Of { endpoint, app, agent }) = (&sinks.access, self.line) else { return };
+        let (Some(access), Line::Of { endpoint, app, agent }) = (&sinks.access, self.line) else {
+            return;
+        };
         let name = endpoint.map_or("", Endpoint::name);
         let method = match endpoint {
-            Some(Endpoint::InvokeService) if access.obfuscate_urls && !app.is_empty() => format!("{name}/{app}"),
+            Some(Endpoint::InvokeService) if access.obfuscate_urls && !app.is_empty() => {
+                format!("{name}/{app}")
+            }
             _ if access.obfuscate_urls => name.to_owned(),
             _ => format!("{} {path}", self.method),
         };
-        let agent = agent.as_ref().and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+        let agent = agent
+            .as_ref()
+            .and_then(|agent| agent.to_str().ok())
+            .unwrap_or_default();
         let fields: [Field<'_>; 5] = [
             ("method", Value::Text(&method)),
             ("code", Value::Unsigned(status.as_u16().into())),
-            ("duration", Value::Unsigned(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))),
+            (
+                "duration",
+                Value::Unsigned(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)),
+            ),
             ("size", Value::Unsigned(sent)),
             ("useragent", Value::Text(agent)),
         ];
-        let shown = if agent.is_empty() { &fields[..4] } else { &fields[..] };
+        let shown = if agent.is_empty() {
+            &fields[..4]
+        } else {
+            &fields[..]
+        };
         access.log.write(Level::Info, shown, "HTTP API Called");
     }
 }
@@ -144,7 +176,9 @@ impl HttpBody for Followed {
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            this.sent = this.sent.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
+            this.sent = this
+                .sent
+                .saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
         }
         Poll::Ready(frame)
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use outrigger_channel::body::{Body, Error};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -20,15 +21,17 @@ struct TooLarge;
 pub(crate) fn limited(body: Incoming, limit: Option<usize>) -> Body {
     let body = Body::from(body);
     match limit {
-        Some(limit) if !fits(&body, limit) => {
-            Body::stream(Limited { left: u64::try_from(limit).unwrap_or(u64::MAX), body })
-        }
+        Some(limit) if !fits(&body, limit) => Body::stream(Limited {
+            left: u64::try_from(limit).unwrap_or(u64::MAX),
+            body,
+        }),
         _ => body,
     }
 }
 
 fn fits(body: &Body, limit: usize) -> bool {
-    body.length().is_some_and(|length| usize::try_from(length).is_ok_and(|length| length <= limit))
+    body.length()
+        .is_some_and(|length| usize::try_from(length).is_ok_and(|length| length <= limit))
 }
 
 struct Limited {
@@ -74,18 +77,23 @@ impl HttpBody for Limited {
 
 /// Why a body could not be read, for the message of the error that is answered.
 pub(crate) fn reason(error: &Error) -> String {
-    match error.downcast_ref::<hyper::Error>() {
+    let mut cause: &(dyn std::error::Error + 'static) = &**error;
+    loop {
         // The client promised more than it sent.
-        Some(error) if error.is_incomplete_message() => "unexpected EOF".to_owned(),
-        Some(error) => match std::error::Error::source(error) {
-            // hyper's own sentence names its layer only.
-            Some(source) if source.to_string().contains("unexpected EOF") || source.to_string().contains("end of file before message") => {
-                "unexpected EOF".to_owned()
-            }
-            Some(source) => source.to_string(),
-            None => error.to_string(),
-        },
-        None => error.to_string(),
+        let cut_off = cause
+            .downcast_ref::<hyper::Error>()
+            .is_some_and(hyper::Error::is_incomplete_message)
+            || cause
+                .downcast_ref::<io::Error>()
+                .is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof);
+        if cut_off {
+            return "unexpected EOF".to_owned();
+        }
+        // hyper's own sentence names its layer only; the innermost one says what is wrong.
+        match cause.source() {
+            Some(source) => cause = source,
+            None => return cause.to_string(),
+        }
     }
 }
 
@@ -103,7 +111,10 @@ mod tests {
             let outcome = limited.collect(usize::MAX).await;
             match outcome {
                 Ok(bytes) => assert!(passes && bytes.len() == length, "{length} of {limit}"),
-                Err(error) => assert!(!passes && error.to_string() == "stream too large", "{length} of {limit}"),
+                Err(error) => assert!(
+                    !passes && error.to_string() == "stream too large",
+                    "{length} of {limit}"
+                ),
             }
         }
     }

@@ -34,7 +34,11 @@ fn is_health_check(path: &str) -> bool {
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Token(***)" } else { "Token(none)" })
+        f.write_str(if self.0.is_some() {
+            "Token(***)"
+        } else {
+            "Token(none)"
+        })
     }
 }
 
@@ -63,8 +67,16 @@ mod tests {
                 headers.insert("dapr-api-token", HeaderValue::from_static(shown));
             }
             let method: Method = method.parse().unwrap();
-            assert_eq!(Token::new(token).admits(&method, path, &mut headers), admitted, "{token} {shown:?} {path}");
-            assert_eq!(headers.contains_key("dapr-api-token"), left, "{token} {shown:?} {path}");
+            assert_eq!(
+                Token::new(token).admits(&method, path, &mut headers),
+                admitted,
+                "{token} {shown:?} {path}"
+            );
+            assert_eq!(
+                headers.contains_key("dapr-api-token"),
+                left,
+                "{token} {shown:?} {path}"
+            );
         }
         assert_eq!(format!("{:?}", Token::new("secret")), "Token(***)");
     }

@@ -26,7 +26,10 @@ pub(crate) struct Trace {
 impl Trace {
     /// No span: health checks, and everything while tracing is off.
     pub(crate) fn none() -> Self {
-        Self { span: Span::none(), baggage: None }
+        Self {
+            span: Span::none(),
+            baggage: None,
+        }
     }
 
     /// Begins the request's span. `path` is decoded; it names the span.
@@ -38,9 +41,13 @@ impl Trace {
             return Ok(Self::none());
         }
         let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-        let parent = text(&TRACEPARENT).and_then(|traceparent| Context::from_headers(traceparent, text(&TRACESTATE)));
+        let parent =
+            text(&TRACEPARENT).and_then(|traceparent| Context::from_headers(traceparent, text(&TRACESTATE)));
         let span = tracer.start(path, Kind::Client, parent.as_ref());
-        Ok(Self { span, baggage: baggage(headers)? })
+        Ok(Self {
+            span,
+            baggage: baggage(headers)?,
+        })
     }
 
     /// What the next hop gets.
@@ -56,7 +63,8 @@ impl Trace {
         let api = format!("{} {}", request.method, request.path);
         for (name, value) in request.headers {
             // What callers add for their own use; tokens and addresses are none of it.
-            if name.as_str().starts_with("dapr-") && !matches!(name.as_str(), token::HEADER | "dapr-app-id")
+            if name.as_str().starts_with("dapr-")
+                && !matches!(name.as_str(), token::HEADER | "dapr-app-id")
                 && let Ok(value) = value.to_str()
             {
                 self.span.set(name.as_str().to_owned(), value);
@@ -101,7 +109,8 @@ impl Trace {
             self.span.text("dapr.status_code", status.as_str());
             if status >= StatusCode::BAD_REQUEST {
                 let reason = status.canonical_reason().unwrap_or("Unknown");
-                self.span.fail(format_args!("Code({}): {reason}", status.as_u16()));
+                self.span
+                    .fail(format_args!("Code({}): {reason}", status.as_u16()));
             }
         }
         let headers = response.headers_mut();
@@ -135,7 +144,9 @@ pub(crate) struct Described<'r> {
 /// The request's baggage as one value, unchanged, if it is readable.
 fn baggage(headers: &HeaderMap) -> Result<Option<HeaderValue>, Invalid> {
     let mut values = headers.get_all(BAGGAGE).iter();
-    let Some(first) = values.next() else { return Ok(None) };
+    let Some(first) = values.next() else {
+        return Ok(None);
+    };
     let mut joined = first.clone();
     for value in values {
         let text = [joined.as_bytes(), b",", value.as_bytes()].concat();
@@ -163,7 +174,11 @@ mod tests {
                 headers.append("baggage", HeaderValue::from_static(value));
             }
             let found = baggage(&headers).map_err(drop);
-            assert_eq!(found, expected.map(|value: Option<&str>| value.map(|value| value.parse().unwrap())), "{values:?}");
+            assert_eq!(
+                found,
+                expected.map(|value: Option<&str>| value.map(|value| value.parse().unwrap())),
+                "{values:?}"
+            );
         }
     }
 }

@@ -36,7 +36,9 @@ impl Item<'_> {
         let (concurrency, consistency) = self.options.parse()?;
         Ok(Set {
             // COMPAT: nothing is stored as `null`.
-            value: self.value.map_or(Bytes::from_static(b"null"), |value| json::value(body, value)),
+            value: self
+                .value
+                .map_or(Bytes::from_static(b"null"), |value| json::value(body, value)),
             key: self.key,
             etag: self.etag,
             concurrency,
@@ -145,7 +147,11 @@ mod tests {
     use outrigger_component::state::{Concurrency, Consistency, Delete, Set};
 
     fn set(key: &str, value: &'static str) -> Set {
-        Set { key: key.to_owned(), value: Bytes::from_static(value.as_bytes()), ..Set::default() }
+        Set {
+            key: key.to_owned(),
+            value: Bytes::from_static(value.as_bytes()),
+            ..Set::default()
+        }
     }
 
     #[test]
@@ -153,10 +159,19 @@ mod tests {
         let of_query: Metadata = [("a", "query")].into_iter().collect();
         for (text, expected) in [
             (r#"{"key":"k","value":"v"}"#, set("k", "\"v\"")),
-            (r#"{"KEY":"k","Value":12345678901234567890.10}"#, set("k", "12345678901234567890.10")),
+            (
+                r#"{"KEY":"k","Value":12345678901234567890.10}"#,
+                set("k", "12345678901234567890.10"),
+            ),
             (r#"{"key":"k"}"#, set("k", "null")),
-            (r#"{"key":"k","value":null,"etag":null,"metadata":null,"options":null}"#, set("k", "null")),
-            (r#"{"key":"k","value":{ "b": 1, "a": [ ] },"other":[1]}"#, set("k", r#"{"b":1,"a":[]}"#)),
+            (
+                r#"{"key":"k","value":null,"etag":null,"metadata":null,"options":null}"#,
+                set("k", "null"),
+            ),
+            (
+                r#"{"key":"k","value":{ "b": 1, "a": [ ] },"other":[1]}"#,
+                set("k", r#"{"b":1,"a":[]}"#),
+            ),
             (
                 r#"{"key":"k","value":1,"etag":"7","contentType":"text/plain","options":{"concurrency":"first-write","Consistency":"strong"}}"#,
                 Set {
@@ -169,23 +184,40 @@ mod tests {
             ),
             (
                 r#"{"key":"k","value":1,"metadata":{"a":"body","b":"body"}}"#,
-                Set { metadata: [("a", "query"), ("b", "body")].into_iter().collect(), ..set("k", "1") },
+                Set {
+                    metadata: [("a", "query"), ("b", "body")].into_iter().collect(),
+                    ..set("k", "1")
+                },
             ),
         ] {
             let body = Bytes::from_static(text.as_bytes());
             let mut metadata = expected.metadata.clone();
-            let query = if metadata.remove("a").is_some() { of_query.clone() } else { Metadata::new() };
+            let query = if metadata.remove("a").is_some() {
+                of_query.clone()
+            } else {
+                Metadata::new()
+            };
             let item: Item<'_> = serde_json::from_slice(&body).unwrap();
             assert_eq!(item.into_set(&body, &query), Ok(expected), "{text}");
         }
         let item: Item<'_> = serde_json::from_str(r#"{"key":"k","etag":"7"}"#).unwrap();
-        let delete = Delete { key: "k".to_owned(), etag: Some("7".to_owned()), ..Delete::default() };
+        let delete = Delete {
+            key: "k".to_owned(),
+            etag: Some("7".to_owned()),
+            ..Delete::default()
+        };
         assert_eq!(item.into_delete(&Metadata::new()), Ok(delete));
     }
 
     #[test]
     fn refused() {
-        for text in [r#"{"key":1}"#, r#"{"key":"k","etag":123}"#, r#"{"key":"k","metadata":{"a":1}}"#, "[]", "7"] {
+        for text in [
+            r#"{"key":1}"#,
+            r#"{"key":"k","etag":123}"#,
+            r#"{"key":"k","metadata":{"a":1}}"#,
+            "[]",
+            "7",
+        ] {
             assert!(serde_json::from_str::<Item<'_>>(text).is_err(), "{text}");
         }
         let item: Item<'_> = serde_json::from_str(r#"{"key":"k","options":{"concurrency":"both"}}"#).unwrap();

@@ -24,10 +24,13 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 /// The frames that open stream 1 with this request and nothing behind it.
-pub(super) fn opening<B>(request: &Request<B>) -> Bytes {
+pub(crate) fn opening<B>(request: &Request<B>) -> Bytes {
     let mut block = Vec::with_capacity(512);
     let headers = request.headers();
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
     literal(&mut block, ":method", request.method().as_str().as_bytes());
     literal(&mut block, ":scheme", b"http");
     if let Some(host) = headers.get(HOST) {
@@ -93,7 +96,13 @@ enum Start {
 
 impl Spliced {
     pub(super) fn new(io: Upgraded, opening: Bytes) -> Self {
-        Self { io, start: Start::Reading { read: BytesMut::with_capacity(512), opening } }
+        Self {
+            io,
+            start: Start::Reading {
+                read: BytesMut::with_capacity(512),
+                opening,
+            },
+        }
     }
 }
 
@@ -101,20 +110,36 @@ impl Spliced {
 fn spliced(read: &[u8], opening: &[u8]) -> Result<Option<Bytes>> {
     let known = read.len().min(PREFACE.len());
     if read.get(..known) != PREFACE.get(..known) {
-        return Err(Error::new(ErrorKind::InvalidData, "the client does not continue in HTTP/2"));
+        return Err(Error::new(
+            ErrorKind::InvalidData,
+            "the client does not continue in HTTP/2",
+        ));
     }
-    let Some((preface, rest)) = read.split_at_checked(PREFACE.len()) else { return Ok(None) };
-    let Some(&[high, middle, low]) = rest.first_chunk::<3>() else { return Ok(None) };
+    let Some((preface, rest)) = read.split_at_checked(PREFACE.len()) else {
+        return Ok(None);
+    };
+    let Some(&[high, middle, low]) = rest.first_chunk::<3>() else {
+        return Ok(None);
+    };
     let length = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
     if length > FRAME {
-        return Err(Error::new(ErrorKind::InvalidData, "the client's first HTTP/2 frame is too large"));
+        return Err(Error::new(
+            ErrorKind::InvalidData,
+            "the client's first HTTP/2 frame is too large",
+        ));
     }
-    let Some((settings, rest)) = rest.split_at_checked(FRAME_HEAD + length) else { return Ok(None) };
+    let Some((settings, rest)) = rest.split_at_checked(FRAME_HEAD + length) else {
+        return Ok(None);
+    };
     Ok(Some([preface, settings, opening, rest].concat().into()))
 }
 
 impl Read for Spliced {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut into: ReadBufCursor<'_>) -> Poll<Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut into: ReadBufCursor<'_>,
+    ) -> Poll<Result<()>> {
         let this = self.get_mut();
         while let Start::Reading { read, opening } = &mut this.start {
             let mut space = [0; 1024];
@@ -144,7 +169,11 @@ impl Write for Spliced {
         Pin::new(&mut self.get_mut().io).poll_write(cx, bytes)
     }
 
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<Result<usize>> {
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
         Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bytes)
     }
 
@@ -169,7 +198,13 @@ mod tests {
     #[test]
     fn lengths() {
         // 1337 behind five bits is the example of RFC 7541 C.1.2; these are behind seven.
-        for (number, bytes) in [(0, &[0][..]), (126, &[126]), (127, &[127, 0]), (255, &[127, 128, 1]), (1337, &[127, 186, 9])] {
+        for (number, bytes) in [
+            (0, &[0][..]),
+            (126, &[126]),
+            (127, &[127, 0]),
+            (255, &[127, 128, 1]),
+            (1337, &[127, 186, 9]),
+        ] {
             let mut block = Vec::new();
             length(&mut block, number);
             assert_eq!(block, bytes, "{number}");
@@ -178,12 +213,18 @@ mod tests {
 
     #[test]
     fn long_header_blocks_are_continued() {
-        let request = Request::get("/x").header("a", "v".repeat(FRAME + 1)).body(()).unwrap();
+        let request = Request::get("/x")
+            .header("a", "v".repeat(FRAME + 1))
+            .body(())
+            .unwrap();
         let frames = opening(&request);
         assert_eq!(&frames[..9], [0, 0x40, 0, 1, 1, 0, 0, 0, 1]);
         let second = &frames[9 + FRAME..];
         assert_eq!(&second[3..9], [9, 4, 0, 0, 0, 1]);
-        assert_eq!(second.len() - 9, usize::from(second[1]) << 8 | usize::from(second[2]));
+        assert_eq!(
+            second.len() - 9,
+            usize::from(second[1]) << 8 | usize::from(second[2])
+        );
     }
 
     #[test]
@@ -193,8 +234,14 @@ mod tests {
         for cut in 0..PREFACE.len() + settings.len() {
             assert_eq!(spliced(&client[..cut], b"OPEN").unwrap(), None, "{cut}");
         }
-        assert_eq!(spliced(&client, b"OPEN").unwrap().unwrap(), [PREFACE, &settings, b"OPEN", b"more"].concat());
-        for broken in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[PREFACE, &[0xff, 0, 0, 4]].concat()] {
+        assert_eq!(
+            spliced(&client, b"OPEN").unwrap().unwrap(),
+            [PREFACE, &settings, b"OPEN", b"more"].concat()
+        );
+        for broken in [
+            &b"GET / HTTP/1.1\r\n\r\n"[..],
+            &[PREFACE, &[0xff, 0, 0, 4]].concat(),
+        ] {
             assert!(spliced(broken, b"OPEN").is_err());
         }
     }

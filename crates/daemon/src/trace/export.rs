@@ -23,7 +23,7 @@ use crate::drain::Watch;
 use crate::log::Log;
 
 /// An exporter to set up.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Settings {
     /// A log line per span.
     Stdout,
@@ -270,12 +270,22 @@ impl std::fmt::Display for Exporter {
     }
 }
 
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Stdout => f.write_str("Stdout"),
+            Self::Zipkin { endpoint } => f.debug_tuple("Zipkin").field(&client::shown(endpoint)).finish(),
+            Self::Otlp(otlp) => otlp.fmt(f),
+        }
+    }
+}
+
 impl std::fmt::Debug for Otlp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
         f.debug_struct("Otlp")
             .field("protocol", &self.protocol)
-            .field("endpoint", &self.endpoint)
+            .field("endpoint", &client::shown(&self.endpoint))
             .field("secure", &self.secure)
             .field("headers", &names)
             .field("timeout", &self.timeout)

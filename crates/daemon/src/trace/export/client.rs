@@ -45,7 +45,7 @@ impl Endpoint {
         timeout: Duration,
         headers: &[(String, String)],
     ) -> Result<Self, Error> {
-        let invalid = || Error::Endpoint(address.to_owned());
+        let invalid = || Error::Endpoint(shown(address));
         let url = match address.split_once("://") {
             Some(_) => address.to_owned(),
             None => format!("{}://{address}", if secure { "https" } else { "http" }),
@@ -53,7 +53,7 @@ impl Endpoint {
         let mut parts = url.parse::<Uri>().map_err(|_| invalid())?.into_parts();
         match &parts.scheme {
             Some(scheme) if *scheme == Scheme::HTTP => {}
-            Some(scheme) if *scheme == Scheme::HTTPS => return Err(Error::Tls(address.to_owned())),
+            Some(scheme) if *scheme == Scheme::HTTPS => return Err(Error::Tls(shown(address))),
             _ => return Err(invalid()),
         }
         if parts.path_and_query.as_ref().is_none_or(|path| path == "/") && !path.is_empty() {
@@ -181,6 +181,20 @@ impl Display for Endpoint {
         // Host and port only: the rest of a URL may hold credentials.
         f.write_str(self.uri.host().unwrap_or("nowhere"))?;
         self.uri.port().map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+/// An address as it may be shown: without user name, password and query.
+pub(super) fn shown(address: &str) -> String {
+    let address = address.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = address
+        .split_once("://")
+        .map_or(("", address), |(scheme, rest)| (scheme, rest));
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    if scheme.is_empty() {
+        rest.to_owned()
+    } else {
+        format!("{scheme}://{rest}")
     }
 }
 

@@ -1,5 +1,7 @@
 //! Why a conversation failed, before any use case decides what to answer.
 
+use crate::app::grpc_code_of_http;
+
 /// `Display` is what callers are shown after the runtime's own prefix.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -13,6 +15,9 @@ pub enum Error {
         message: String,
         details: Vec<u8>,
     },
+    /// The app answered with an HTTP status that is a failure.
+    #[error("{message}")]
+    Http { status: u16, message: String },
     /// The health probe says that the app is down.
     #[error("app is not in a healthy state")]
     Unhealthy,
@@ -35,6 +40,7 @@ impl Error {
         match self {
             Self::Unavailable(_) => 14,
             Self::Status { code, .. } => *code,
+            Self::Http { status, .. } => grpc_code_of_http(*status),
             Self::Unhealthy | Self::Malformed(_) => 13,
             Self::Unimplemented(_) => 12,
             Self::Invalid(_) => 3,

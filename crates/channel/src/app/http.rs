@@ -289,13 +289,12 @@ fn outcome(status: u16, body: &[u8]) -> Result<Outcome, Error> {
             },
         },
         404 => Ok(Outcome::Drop),
-        other => Err(Error::Status {
-            code: crate::app::grpc_code_of_http(other),
+        other => Err(Error::Http {
+            status: other,
             message: format!(
                 "retriable error returned from app while processing pub/sub event: {}. status code returned: {other}",
                 String::from_utf8_lossy(body)
             ),
-            details: Vec::new(),
         }),
     }
 }

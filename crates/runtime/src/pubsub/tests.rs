@@ -3,6 +3,7 @@
 mod bulk;
 mod delivery;
 mod fakes;
+mod forms;
 mod life;
 mod publish;
 mod streams;

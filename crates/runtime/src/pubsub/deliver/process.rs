@@ -19,7 +19,6 @@ use outrigger_daemon::trace::{self, Span};
 use outrigger_resiliency::core::retry::Status;
 use outrigger_resiliency::policies::{Flow, Kind};
 use outrigger_resiliency::policy;
-use std::borrow::Cow;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -131,11 +130,12 @@ impl Engine {
         }
         match metadata.get("content-type") {
             Some(content_type) if envelope::is_octet_stream(content_type) => {
-                let attributes = metadata.iter().filter_map(|(name, value)| {
+                let attribute = |(name, value): (&str, _)| {
                     let name = name.to_ascii_lowercase();
-                    Some((Cow::Owned(name.strip_prefix(BINARY_PREFIX)?.to_owned()), value))
-                });
-                write::structured(attributes, content_type, data)
+                    Some((name.strip_prefix(BINARY_PREFIX)?.to_owned(), value))
+                };
+                let attributes: Vec<_> = metadata.iter().filter_map(attribute).collect();
+                write::structured(&self.broker.name, topic, &attributes, content_type, data)
             }
             _ => data.clone(),
         }
@@ -290,12 +290,13 @@ impl Engine {
 
 impl policy::Outcome for Undelivered {
     fn status(&self) -> Option<Status> {
-        match self {
-            Self::App {
-                error: AppError::Status { code, .. },
-                ..
-            } => u16::try_from(*code).ok().map(Status::Grpc),
-            Self::App { .. } | Self::Retry(_) => None,
+        let Self::App { error, .. } = self else {
+            return None;
+        };
+        match error {
+            AppError::Status { code, .. } => u16::try_from(*code).ok().map(Status::Grpc),
+            AppError::Http { status, .. } => Some(Status::Http(*status)),
+            _ => None,
         }
     }
 }

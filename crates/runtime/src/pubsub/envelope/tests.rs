@@ -350,11 +350,12 @@ fn messages_without_envelope() {
         ("datacontenttype", "x"),
         ("data", "y"),
     ];
-    let attributes = attributes.into_iter().map(|(name, value)| (name.into(), value));
-    let value: Value =
-        serde_json::from_slice(&structured(attributes, "application/octet-stream", b"hi")).unwrap();
-    assert_eq!(
-        value,
-        json!({"data_base64": "aGk=", "datacontenttype": "application/octet-stream", "id": "1", "type": "t"})
-    );
+    let attributes = attributes.map(|(name, value)| (name.to_owned(), value));
+    let bytes = structured("orders", "new", &attributes, "application/octet-stream", b"hi");
+    let value: Value = serde_json::from_slice(&bytes).unwrap();
+    let expected = json!({
+        "data_base64": "aGk=", "datacontenttype": "application/octet-stream", "id": "1", "pubsubname": "orders",
+        "source": "Dapr", "specversion": "1.0", "topic": "new", "type": "t",
+    });
+    assert_eq!(value, expected);
 }

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use outrigger_component::metadata::Metadata;
 use outrigger_resources::go;
 use serde_json::value::RawValue;
-use std::borrow::Cow;
 use std::time::Duration;
 
 /// Room for the fixed members, their names and a trace, so that most envelopes are written without growing.
@@ -166,19 +165,37 @@ pub(in crate::pubsub) fn wrap_raw<'a>(
     out.finish()
 }
 
-/// Structured form of a binary-mode CloudEvent: `attributes` are the message's, names in lower case without prefix.
-pub(in crate::pubsub) fn structured<'a>(
-    attributes: impl Iterator<Item = (Cow<'a, str>, &'a str)>,
+/// Structured form of a binary-mode CloudEvent: `attributes` are the message's, names in lower case without prefix. What
+/// CloudEvents requires and the message lacks is filled as for a message without envelope.
+pub(in crate::pubsub) fn structured(
+    pubsub: &str,
+    topic: &str,
+    attributes: &[(String, &str)],
     content_type: &str,
     data: &[u8],
 ) -> Bytes {
+    let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+    let id = &*uuid::Uuid::new_v4().as_hyphenated().encode_lower(&mut id);
     let data = Data::of(content_type, data);
     let mut out = Object::with_capacity(FRAME + data.room());
     data.write(&mut out);
     out.text("datacontenttype", content_type);
     for (name, value) in attributes {
-        if !matches!(&*name, "data" | "data_base64" | "datacontenttype") {
-            out.text(&name, value);
+        if !matches!(name.as_str(), "data" | "data_base64" | "datacontenttype") {
+            out.text(name, value);
+        }
+    }
+    let filled = [
+        ("id", id),
+        ("pubsubname", pubsub),
+        ("source", DEFAULT_SOURCE),
+        ("specversion", SPEC_VERSION),
+        ("topic", topic),
+        ("type", DEFAULT_TYPE),
+    ];
+    for (name, value) in filled {
+        if attributes.iter().all(|(given, _)| given != name) {
+            out.text(name, value);
         }
     }
     out.finish()

@@ -11,6 +11,7 @@ use super::Phase;
 use crate::pubsub::active::{Active, Lists};
 use crate::pubsub::declared::merge;
 use crate::pubsub::deliver::{End, Engine, Halt, Subscriber, Surroundings};
+use futures::FutureExt as _;
 use outrigger_channel::app::{AppChannel, Subscription};
 use outrigger_channel::error::Error;
 use outrigger_component::pubsub;
@@ -21,6 +22,7 @@ use outrigger_resiliency::policies::BuiltIn;
 use outrigger_resiliency::policy;
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -282,10 +284,14 @@ pub(super) async fn keep(engine: &Engine, first: Option<pubsub::Subscription>) {
         match subscription {
             Ok(subscription) => {
                 let began = Instant::now();
-                match engine.run(subscription).await {
-                    End::Halted | End::Gone => return,
-                    End::Broker => log.warn(format_args!(
+                // A panic gives back what was held; the engine keeps nothing that it could have left half done.
+                match AssertUnwindSafe(engine.run(subscription)).catch_unwind().await {
+                    Ok(End::Halted | End::Gone) => return,
+                    Ok(End::Broker) => log.warn(format_args!(
                         "pubsub {name} ended the subscription to topic {topic}: subscribing again"
+                    )),
+                    Err(_panic) => log.error(format_args!(
+                        "the subscription to topic {topic} of pubsub {name} panicked, which is a mistake in Outrigger: subscribing again"
                     )),
                 }
                 if began.elapsed() > LONGEST_PAUSE {

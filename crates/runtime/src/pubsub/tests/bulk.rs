@@ -1,4 +1,5 @@
-use super::fakes::{FakeBroker, Plan, World, world};
+use super::fakes::broker::FakeBroker;
+use super::fakes::{Plan, World, world};
 use crate::pubsub::bulk::{Entry, Event, FailedEntry, PublishBulk, Rejected};
 use crate::pubsub::publish::Door;
 use outrigger_component::error::Kind;

@@ -1,4 +1,6 @@
-use super::fakes::{Answer, FakeBroker, Plan, World, document, message, subscription, world};
+use super::fakes::app::Answer;
+use super::fakes::broker::FakeBroker;
+use super::fakes::{Plan, World, document, message, subscription, world};
 use crate::pubsub::active::Kind;
 use outrigger_channel::app::Subscription;
 use outrigger_channel::error::Error as AppError;
@@ -171,6 +173,22 @@ async fn a_broker_that_refuses_or_ends_is_tried_again() {
     assert!(
         log.contains("pubsub orders ended the subscription to topic new: subscribing again"),
         "{log}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_loses_nothing_and_ends_nothing() {
+    let world = world(Plan {
+        declared: vec![document()],
+        ..Plan::default()
+    });
+    world.app.answer([Answer::Panics]);
+    world.broker.shared.push(message(EVENT));
+    world.broker.shared.push(message(EVENT));
+    world.pubsub.resume();
+    assert_eq!(
+        world.broker.shared.outcomes(3).await,
+        [(1, Nack), (1, Ack), (2, Ack)]
     );
 }
 

@@ -1,4 +1,5 @@
-use super::fakes::{FakeBroker, Plan, World, world};
+use super::fakes::broker::FakeBroker;
+use super::fakes::{Plan, World, world};
 use crate::error::{ApiError, Detail};
 use crate::pubsub::publish::{Door, Publish};
 use outrigger_component::error::Kind;

@@ -1,4 +1,5 @@
-use super::fakes::{FakeBroker, Plan, message, world};
+use super::fakes::broker::FakeBroker;
+use super::fakes::{Plan, message, world};
 use crate::pubsub::active::Kind;
 use crate::pubsub::stream::{Stream, Subscribe};
 use outrigger_channel::app::Outcome;

@@ -9,7 +9,7 @@
 pub(crate) mod checkpoint;
 mod stage;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod writer;
 
 use crate::catalog::Catalog;

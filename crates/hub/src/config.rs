@@ -46,6 +46,8 @@ pub struct Retention {
     pub max_bytes: u64,
     /// A group without members for this long is removed, and no longer holds messages back.
     pub group_expiry: Duration,
+    /// How often these rules are applied.
+    pub every: Duration,
 }
 
 /// Bounds. Beyond them a request is refused with a message that names the limit, or waits.
@@ -78,6 +80,7 @@ impl Config {
                 keep_bytes: 1 << 30,
                 max_bytes: 8 << 30,
                 group_expiry: Duration::from_secs(7 * 24 * 60 * 60),
+                every: Duration::from_secs(5),
             },
             limits: Limits {
                 message_bytes: 32 << 20,

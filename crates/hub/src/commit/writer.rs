@@ -28,7 +28,6 @@ pub(crate) const BATCH_BYTES: usize = 4 << 20;
 const CHECKPOINT_VALUES: usize = 16 << 20;
 /// … this many bytes of log were written since the last.
 const CHECKPOINT_LOG: u64 = 64 << 20;
-const RETENTION_EVERY: Duration = Duration::from_secs(5);
 
 pub(crate) struct Writer {
     log: Log,
@@ -291,13 +290,16 @@ impl Writer {
         if let (Fsync::Interval(interval), Some(since)) = (self.config.fsync, self.unsynced) {
             return interval.saturating_sub(since.elapsed());
         }
-        match self.log.next() > self.checkpoint_from {
+        let retention = self.config.retention.every;
+        let next = match self.log.next() > self.checkpoint_from {
             true => self
                 .config
                 .checkpoint_after
-                .clamp(Duration::from_millis(10), Duration::from_secs(1)),
-            false => Duration::from_secs(10),
-        }
+                .min(retention)
+                .min(Duration::from_secs(1)),
+            false => retention,
+        };
+        next.max(Duration::from_millis(10))
     }
 
     fn maintain(&mut self) {
@@ -313,7 +315,7 @@ impl Writer {
         if fresh && due {
             self.begin_checkpoint();
         }
-        if self.retained_at.elapsed() >= RETENTION_EVERY {
+        if self.retained_at.elapsed() >= self.config.retention.every {
             self.retained_at = Instant::now();
             self.retain();
         }

@@ -11,6 +11,8 @@ use super::{Item, Key, Layer};
 use crate::error::{Error, Result};
 use bytes::{Buf, BufMut, Bytes};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -115,7 +117,14 @@ impl Engine {
         // Dropping the old one first: the file is locked by whoever has it open. A reader that still holds it
         // makes this fail, and the next call tries again.
         *slot = None;
-        let database = Database::builder().set_cache_size(CACHE).create(&self.path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&self.path)?;
+        let database = Database::builder().set_cache_size(CACHE).create_file(file)?;
         // Only a new file needs a write: an existing one must open on a full disk as well.
         if database.begin_read()?.open_table(META).is_err() {
             let write = database.begin_write()?;

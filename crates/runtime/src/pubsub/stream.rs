@@ -115,6 +115,9 @@ impl Pubsub {
             line: Arc::clone(&line),
         };
         let halt = self.subscriptions.halt();
+        if halt.borrow().is_some() {
+            return Err(refused("the sidecar is stopping".to_owned()));
+        }
         let engine = Engine::new(surroundings, halt, broker, &spec, subscriber)
             .map_err(|error| refused(error.to_string()))?;
         let first = engine

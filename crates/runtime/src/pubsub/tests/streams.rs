@@ -161,6 +161,8 @@ async fn stop_ends_streams() {
     assert!(events.next().await.is_none());
     assert_eq!(world.broker.shared.outcomes(1).await, [(1, Ack)]);
     assert_eq!(world.broker.shared.waiting(), [2]);
+    let error = world.pubsub.stream(subscribe()).await.unwrap_err();
+    assert!(error.message.ends_with("the sidecar is stopping"), "{error}");
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use outrigger_channel::wire;
 use outrigger_runtime::catalogue::invoke as catalogue;
 use outrigger_runtime::error::Result;
 use outrigger_runtime::invoke::Invoke;
+use std::borrow::Cow;
 
 const APP_ID: &str = "dapr-app-id";
 const METHOD: &str = "/method/";
@@ -27,8 +28,8 @@ const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 
 /// Whom to call, and what.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Address {
-    pub(crate) app: String,
+pub(crate) struct Address<'p> {
+    pub(crate) app: Cow<'p, str>,
     /// Decoded; not yet what access rules see, see [`Invoke::call`].
     pub(crate) method: String,
 }
@@ -50,11 +51,11 @@ pub(crate) struct Outcome {
 
 /// Finds the app in the header, then in the basic authorisation, then in the path (decoded, not cleaned). The header
 /// is removed.
-pub(crate) fn address(path: &str, headers: &mut HeaderMap) -> Result<Address> {
+pub(crate) fn address<'p>(path: &'p str, headers: &mut HeaderMap) -> Result<Address<'p>> {
     let whole = |app: String| {
         let method = path::clean(path);
         Address {
-            app,
+            app: Cow::Owned(app),
             method: method.strip_prefix('/').unwrap_or(&method).to_owned(),
         }
     };
@@ -76,7 +77,7 @@ fn basic(authorization: &HeaderValue) -> Option<String> {
 }
 
 /// `/v1.0/invoke/<app>/method/<method>`; the app may be a URL, whose slashes are not to be merged.
-fn in_path(path: &str) -> Option<Address> {
+fn in_path(path: &str) -> Option<Address<'_>> {
     let rest = path.trim_start_matches('/').strip_prefix("v1.0/")?;
     let rest = rest
         .trim_start_matches('/')
@@ -86,7 +87,7 @@ fn in_path(path: &str) -> Option<Address> {
     let (app, method) = (rest.get(..at)?, rest.get(at + METHOD.len()..)?);
     let app = path::decode_parameter(app).unwrap_or_else(|_| app.into());
     Some(Address {
-        app: app.into_owned(),
+        app,
         method: method.to_owned(),
     })
 }
@@ -94,7 +95,7 @@ fn in_path(path: &str) -> Option<Address> {
 /// Calls the app.
 pub(crate) async fn call(
     invoke: &Invoke,
-    address: Address,
+    address: Address<'_>,
     incoming: Incoming<'_>,
     trace: &Trace,
 ) -> Result<Outcome> {

@@ -25,6 +25,7 @@ mod query;
 mod reply;
 mod router;
 mod secrets;
+mod serve;
 mod state;
 mod unavailable;
 mod upgrade;
@@ -32,31 +33,27 @@ mod upgrade;
 pub use endpoint::Filter;
 pub use health::Shutdown;
 
-use endpoint::Endpoint;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use middleware::cors::Cors;
 use middleware::finish::{self, AccessLog, Sinks};
 use middleware::limit;
 use middleware::token::Token;
-use middleware::trace::{Described, Trace};
+use middleware::trace::Trace;
 use outrigger_channel::body::Body;
 use outrigger_daemon::drain::Trigger;
 use outrigger_daemon::log::Log;
 use outrigger_daemon::metrics;
 use outrigger_daemon::tasks::Spawner;
 use outrigger_daemon::trace::Tracer;
-use outrigger_runtime::catalogue::{Code, invoke as invoke_catalogue};
-use outrigger_runtime::error::Result;
 use outrigger_runtime::health::Health;
 use outrigger_runtime::invoke::Invoke;
 use outrigger_runtime::metadata::Metadata;
 use outrigger_runtime::pubsub::Pubsub;
 use outrigger_runtime::secrets::Secrets;
 use outrigger_runtime::state::State;
-use router::{Found, Route};
-use std::borrow::Cow;
+use serve::{Api, Inbound, Shared};
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
@@ -119,44 +116,6 @@ pub struct Blocks {
 #[derive(Clone)]
 pub struct Door {
     shared: Arc<Shared>,
-}
-
-struct Shared {
-    /// `None`: the public port, which has health and metadata only.
-    api: Option<Api>,
-    metadata: Arc<Metadata>,
-    health: Arc<Health>,
-    tracer: Tracer,
-    sinks: Arc<Sinks>,
-    errors: Option<Arc<metrics::Errors>>,
-    log: Log,
-}
-
-struct Api {
-    blocks: Blocks,
-    limit: Option<usize>,
-    token: Token,
-    cors: Option<Cors>,
-    filter: Filter,
-    h2c: bool,
-}
-
-/// Where a request goes.
-enum Destination<'p> {
-    Endpoint(Route<'p>),
-    Nowhere,
-    /// The path exists for other methods.
-    OtherMethod,
-}
-
-/// A request on its way to a use case.
-struct Inbound<'r> {
-    method: &'r Method,
-    uri: &'r Uri,
-    /// The decoded path.
-    path: &'r str,
-    headers: HeaderMap,
-    body: Body,
 }
 
 impl Door {
@@ -254,7 +213,7 @@ impl Door {
             }
         };
         let mut pending = finish::Request::start(&method, &uri, &headers);
-        trace.describe(&described(&destination, (&method, &uri, &path, &headers), peer));
+        trace.describe(&destination.describe((&method, &uri, &path, &headers), peer));
         let limit = shared.api.as_ref().and_then(|api| api.limit);
         let inbound = Inbound {
             method: &method,
@@ -268,214 +227,6 @@ impl Door {
             .await;
         trace.finish(&mut response);
         pending.finish(&shared.sinks, response)
-    }
-}
-
-impl Shared {
-    fn destination<'p>(&self, method: &Method, path: &'p str) -> Destination<'p> {
-        let found = router::find(method, path);
-        let Some(api) = &self.api else {
-            return match found {
-                Found::Route(route) if is_public(route.endpoint) => Destination::Endpoint(route),
-                Found::OtherMethod
-                    if path.starts_with("/v1.0/metadata") || path.starts_with("/v1.0/healthz") =>
-                {
-                    Destination::OtherMethod
-                }
-                _ => Destination::Nowhere,
-            };
-        };
-        if let Found::Route(route) = found
-            && api.filter.has(route.version, route.endpoint)
-        {
-            return Destination::Endpoint(route);
-        }
-        let fallback = Route {
-            endpoint: Endpoint::InvokeService,
-            version: endpoint::Version::V1,
-            first: "",
-            second: "",
-        };
-        if api.filter.has(fallback.version, fallback.endpoint) {
-            return Destination::Endpoint(fallback);
-        }
-        match found {
-            Found::OtherMethod => Destination::OtherMethod,
-            _ => Destination::Nowhere,
-        }
-    }
-
-    /// What stands between the caller and the endpoint: origins, then the token.
-    async fn guarded(
-        &self,
-        destination: Destination<'_>,
-        mut inbound: Inbound<'_>,
-        trace: &mut Trace,
-        pending: &mut finish::Request,
-    ) -> Response<Body> {
-        let Some(api) = &self.api else {
-            return self.endpoint(destination, inbound, trace, pending).await;
-        };
-        let mut origin = None;
-        if let Some(cors) = &api.cors {
-            if let Some(answer) = cors.preflight(inbound.method, &inbound.headers) {
-                return answer;
-            }
-            origin = cors.allows(inbound.method, &inbound.headers);
-        }
-        let mut response = if api
-            .token
-            .admits(inbound.method, inbound.uri.path(), &mut inbound.headers)
-        {
-            self.endpoint(destination, inbound, trace, pending).await
-        } else {
-            error::plain(StatusCode::UNAUTHORIZED, "invalid api token")
-        };
-        if let Some(cors) = &api.cors {
-            cors.decorate(origin, response.headers_mut());
-        }
-        response
-    }
-
-    async fn endpoint(
-        &self,
-        destination: Destination<'_>,
-        inbound: Inbound<'_>,
-        trace: &mut Trace,
-        pending: &mut finish::Request,
-    ) -> Response<Body> {
-        let endpoint = match &destination {
-            Destination::Endpoint(route) => Some(route.endpoint),
-            Destination::Nowhere | Destination::OtherMethod => None,
-        };
-        pending.log(&self.sinks, endpoint, &inbound.headers);
-        let route = match destination {
-            Destination::Endpoint(route) => route,
-            Destination::Nowhere => return error::plain(StatusCode::NOT_FOUND, "404 page not found"),
-            Destination::OtherMethod => return reply::status(StatusCode::METHOD_NOT_ALLOWED),
-        };
-        match self.serve(route, inbound, trace, pending).await {
-            Ok(response) => response,
-            Err(error) => {
-                self.count(error.code);
-                self.log.debug(&error);
-                error::response(&error)
-            }
-        }
-    }
-
-    /// Decode, one use case, encode.
-    async fn serve(
-        &self,
-        route: Route<'_>,
-        inbound: Inbound<'_>,
-        trace: &mut Trace,
-        pending: &mut finish::Request,
-    ) -> Result<Response<Body>> {
-        let Inbound {
-            method,
-            uri,
-            path,
-            mut headers,
-            body,
-        } = inbound;
-        let query = uri.query();
-        let (first, second) = (&*parameter(route.first), &*parameter(route.second));
-        let api = match (&self.api, route.endpoint) {
-            (_, Endpoint::Healthz) => return health::ready(&self.health, query),
-            (_, Endpoint::HealthzOutbound) => return health::outbound(&self.health),
-            (_, Endpoint::GetMetadata) => return Ok(metadata::get(&self.metadata)),
-            (_, Endpoint::PutMetadata) => return metadata::put(&self.metadata, first, body).await,
-            (Some(api), _) => &api.blocks,
-            (None, endpoint) => return Err(unavailable::error(endpoint, first)),
-        };
-        match route.endpoint {
-            Endpoint::InvokeService => {
-                let address = invoke::address(path, &mut headers)?;
-                trace.invokes(&address.app, &address.method);
-                pending.invokes(&address.app);
-                let incoming = invoke::Incoming {
-                    method,
-                    query: query.unwrap_or_default(),
-                    headers,
-                    body,
-                };
-                let outcome = invoke::call(&api.invoke, address, incoming, trace).await?;
-                if outcome.failed {
-                    self.count(&invoke_catalogue::FAILED);
-                }
-                Ok(outcome.response)
-            }
-            Endpoint::GetState => state::get(&api.state, first, second, query).await,
-            Endpoint::SaveState => state::save(&api.state, first, query, body).await,
-            Endpoint::DeleteState => state::delete(&api.state, first, second, query, &headers).await,
-            Endpoint::GetBulkState => state::bulk(&api.state, first, query, body).await,
-            Endpoint::ExecuteStateTransaction => state::transact(&api.state, first, query, body).await,
-            Endpoint::QueryState => Err(state::query(&api.state, first)),
-            Endpoint::PublishEvent => {
-                pubsub::publish(
-                    &api.pubsub,
-                    (first, second),
-                    query,
-                    &headers,
-                    body,
-                    trace.context(),
-                )
-                .await
-            }
-            Endpoint::BulkPublishEvent => {
-                let answer =
-                    pubsub::publish_bulk(&api.pubsub, (first, second), query, body, trace.context()).await?;
-                if let pubsub::Answer::Some(rejected) = &answer {
-                    self.count(rejected.error.code);
-                }
-                Ok(answer.response())
-            }
-            Endpoint::GetSecret => secrets::get(&api.secrets, first, second, query).await,
-            Endpoint::GetBulkSecret => secrets::bulk(&api.secrets, first, query).await,
-            Endpoint::Shutdown => {
-                (api.shutdown)(health::shutdown(&headers));
-                Ok(reply::empty())
-            }
-            missing => Err(unavailable::error(missing, first)),
-        }
-    }
-
-    fn count(&self, code: &Code) {
-        if let Some(errors) = &self.errors {
-            errors.answered(code.tag, code.category.as_str());
-        }
-    }
-}
-
-fn is_public(endpoint: Endpoint) -> bool {
-    matches!(endpoint.group(), "metadata" | "healthz")
-}
-
-/// A path parameter as its use case gets it.
-fn parameter(text: &str) -> Cow<'_, str> {
-    path::decode_parameter(text).expect("the path was decoded as a whole before")
-}
-
-fn described<'r>(
-    destination: &Destination<'r>,
-    (method, uri, path, headers): (&'r Method, &'r Uri, &'r str, &'r HeaderMap),
-    peer: Option<SocketAddr>,
-) -> Described<'r> {
-    let (endpoint, component, topic) = match destination {
-        Destination::Endpoint(route) => (Some(route.endpoint), route.first, route.second),
-        Destination::Nowhere | Destination::OtherMethod => (None, "", ""),
-    };
-    let target = uri.path_and_query().map_or(path, |target| target.as_str());
-    Described {
-        method,
-        path,
-        target,
-        headers,
-        endpoint,
-        component,
-        topic,
-        peer,
     }
 }
 

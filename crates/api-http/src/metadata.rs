@@ -14,6 +14,9 @@ use outrigger_runtime::pubsub::active::{Active, Kind};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+/// Largest value that may be put, in bytes; the public port has no other limit.
+const VALUE: usize = 1 << 20;
+
 /// `GET /v1.0/metadata`
 pub(crate) fn get(metadata: &Metadata) -> Response<Body> {
     let report = metadata.report();
@@ -23,7 +26,7 @@ pub(crate) fn get(metadata: &Metadata) -> Response<Body> {
 /// `PUT /v1.0/metadata/{key}`: the body is the value.
 pub(crate) async fn put(metadata: &Metadata, key: &str, body: Body) -> Result<Response<Body>> {
     let value = body
-        .collect(usize::MAX)
+        .collect(VALUE)
         .await
         .map_err(|error| catalogue::body_read(limit::reason(&error)))?;
     metadata

@@ -30,7 +30,7 @@ pub(crate) async fn publish(
     body: Body,
     trace: Option<&Context>,
 ) -> Result<Response<Body>> {
-    let data = read(body)
+    let data = limit::read(body)
         .await
         .map_err(|cause| catalogue::publish_failed(pubsub, topic, cause))?;
     let publish = Publish {
@@ -57,7 +57,7 @@ pub(crate) async fn publish_bulk(
     let metadata = query::metadata(query);
     block.check(pubsub, topic, &metadata)?;
     let undecodable = |cause: String| block.undecodable(pubsub, topic, &cause);
-    let body = read(body).await.map_err(undecodable)?;
+    let body = limit::read(body).await.map_err(undecodable)?;
     let entries: Option<Vec<json::Object<Given<'_>>>> =
         json::first(&body, "[]http.bulkPublishMessageEntry").map_err(undecodable)?;
     let publish = PublishBulk {
@@ -167,10 +167,4 @@ fn content_type(headers: &HeaderMap) -> String {
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default()
         .to_owned()
-}
-
-async fn read(body: Body) -> Result<Bytes, String> {
-    body.collect(usize::MAX)
-        .await
-        .map_err(|error| limit::reason(&error))
 }

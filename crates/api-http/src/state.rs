@@ -60,7 +60,7 @@ pub(crate) async fn save(
     body: Body,
 ) -> Result<Response<Body>> {
     let store = state.store(store)?;
-    let body = read(body).await.map_err(common::malformed)?;
+    let body = limit::read(body).await.map_err(common::malformed)?;
     let items: Option<Vec<Item<'_>>> = json::first(&body, "[]state.SetRequest").map_err(common::malformed)?;
     let metadata = query::metadata(query);
     let mut sets = Vec::with_capacity(items.as_ref().map_or(0, Vec::len));
@@ -115,7 +115,7 @@ pub(crate) async fn bulk(
     }
 
     let store = state.store(store)?;
-    let body = read(body).await.map_err(common::malformed_body)?;
+    let body = limit::read(body).await.map_err(common::malformed_body)?;
     let json::Object(request): json::Object<Request> =
         json::first(&body, "http.BulkGetRequest").map_err(common::malformed_body)?;
     let request = BulkGet {
@@ -152,7 +152,7 @@ pub(crate) async fn transact(
     }
 
     let store = state.store(store)?.transactional()?;
-    let body = read(body).await.map_err(common::malformed_body)?;
+    let body = limit::read(body).await.map_err(common::malformed_body)?;
     let json::Object(request): json::Object<Request<'_>> =
         json::first(&body, "http.stateTransactionRequestBody").map_err(common::malformed_body)?;
     let metadata = query::metadata(query);
@@ -238,12 +238,6 @@ fn merged(body: Option<BTreeMap<String, String>>, query: &Metadata) -> Metadata 
     let mut metadata: Metadata = body.unwrap_or_default().into_iter().collect();
     metadata.extend(query.iter());
     metadata
-}
-
-async fn read(body: Body) -> Result<Bytes, String> {
-    body.collect(usize::MAX)
-        .await
-        .map_err(|error| limit::reason(&error))
 }
 
 /// COMPAT(components-contrib state/request_options.go): the words and the texts.

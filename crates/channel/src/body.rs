@@ -20,6 +20,9 @@ pub enum Body {
     Stream(Stream),
 }
 
+/// Most bytes for which memory is taken before they have arrived.
+const AHEAD: usize = 1 << 20;
+
 /// A body was larger than the limit; `Display` gives the limit in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("http: request body too large")]
@@ -73,7 +76,8 @@ impl Body {
                 None => first = Some(data),
                 Some(head) => {
                     if rest.is_empty() {
-                        let expected = usize::try_from(body.size_hint().lower()).unwrap_or(0).min(limit);
+                        // An announced length is only a promise: memory is not taken for all of it at once.
+                        let expected = usize::try_from(body.size_hint().lower()).unwrap_or(0).min(limit).min(AHEAD);
                         rest.reserve(head.len() + data.len() + expected);
                         rest.extend_from_slice(head);
                     }

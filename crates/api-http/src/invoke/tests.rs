@@ -57,7 +57,7 @@ fn three_ways_to_name_an_app() {
             );
         }
         let expected = expected.map(|(app, method)| Address {
-            app: app.to_owned(),
+            app: app.into(),
             method: method.to_owned(),
         });
         assert_eq!(address(path, &mut headers).ok(), expected, "{path} {given:?}");

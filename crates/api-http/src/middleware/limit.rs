@@ -75,6 +75,11 @@ impl HttpBody for Limited {
     }
 }
 
+/// The whole body, or why it could not be read.
+pub(crate) async fn read(body: Body) -> Result<Bytes, String> {
+    body.collect(usize::MAX).await.map_err(|error| reason(&error))
+}
+
 /// Why a body could not be read, for the message of the error that is answered.
 pub(crate) fn reason(error: &Error) -> String {
     let mut cause: &(dyn std::error::Error + 'static) = &**error;

@@ -234,6 +234,10 @@ impl Bench {
         exchange(self.address, bytes.as_ref(), true).await
     }
 
+    pub(super) async fn raw_at(&self, address: SocketAddr, bytes: impl AsRef<[u8]>) -> Option<Answer> {
+        exchange(address, bytes.as_ref(), true).await
+    }
+
     /// One request: `GET /path`, header lines, body.
     pub(super) async fn ask(&self, line: &str, headers: &[&str], body: &str) -> Answer {
         self.ask_at(self.address, line, headers, body).await

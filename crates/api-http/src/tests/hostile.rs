@@ -266,6 +266,27 @@ async fn refused_and_unharmed() {
     assert!(!bench.logged().contains("panicked"), "{}", bench.logged());
 }
 
+/// A length is only announced: memory is taken for what arrives, also where no limit is set.
+#[tokio::test]
+async fn promises_are_not_believed() {
+    let bench = Bench::new(Config::default()).await;
+    for (line, status, address) in [
+        ("POST /v1.0/state/s", 400, bench.address),
+        ("PUT /v1.0/metadata/k", 400, bench.address),
+        ("PUT /v1.0/metadata/k", 400, bench.public),
+        ("POST /v1.0/publish/p/t", 500, bench.address),
+    ] {
+        let head = format!(
+            "{line} HTTP/1.1\r\nhost: d\r\ncontent-length: {}\r\n\r\n",
+            1_u64 << 60
+        );
+        let answer = bench
+            .raw_at(address, [head.as_bytes(), &[b' '; 200_000]].concat())
+            .await;
+        assert_eq!(answer.map(|answer| answer.status), Some(status), "{line}");
+    }
+}
+
 fn put_metadata(chunks: &[u8]) -> Vec<u8> {
     [&b"PUT /v1.0/metadata/k HTTP/1.1\r\nhost: d\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"[..], chunks].concat()
 }

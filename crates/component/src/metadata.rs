@@ -62,6 +62,13 @@ impl Metadata {
     }
 }
 
+/// As a component's `Config`: everything, undecoded.
+impl<'de> serde::Deserialize<'de> for Metadata {
+    fn deserialize<D: de::Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        BTreeMap::deserialize(from).map(Self)
+    }
+}
+
 impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map()
@@ -179,13 +186,17 @@ impl<'de> de::Deserializer<'de> for Root<'_> {
         visitor.visit_map(de::value::MapDeserializer::new(named))
     }
 
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_any(visitor)
+    }
+
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         visitor.visit_unit()
     }
 
     serde::forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
-        unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        unit_struct newtype_struct seq tuple tuple_struct enum identifier ignored_any
     }
 }
 

@@ -100,6 +100,24 @@ pub enum Write {
     Delete(Delete),
 }
 
+/// A question for the keys that match a pattern, page by page.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeysLike {
+    /// As in SQL: `%` is any text, `_` any one character, `\` takes the next character as it is. Never empty.
+    pub pattern: String,
+    /// At most that many keys; `None` is all.
+    pub page_size: Option<u32>,
+    /// From the page before.
+    pub continuation: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keys {
+    pub keys: Vec<String>,
+    /// Asks for the next page; `None` on the last.
+    pub continuation: Option<String>,
+}
+
 /// Time to live of a write, from its `ttlInSeconds`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ttl {
@@ -167,5 +185,10 @@ pub trait StateStore: Component {
     /// Deletes every key that begins with the prefix; answers how many.
     async fn delete_with_prefix(&self, _prefix: &str) -> Result<u64> {
         Err(Error::unsupported("delete with prefix"))
+    }
+
+    /// Keys that match a pattern, in an order that is stable while nothing is written.
+    async fn keys_like(&self, _like: &KeysLike) -> Result<Keys> {
+        Err(Error::unsupported("keys like"))
     }
 }

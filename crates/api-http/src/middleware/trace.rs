@@ -40,14 +40,13 @@ impl Trace {
         if !tracer.enabled() || path.contains("/healthz") {
             return Ok(Self::none());
         }
+        // First: a refused request leaves no span.
+        let baggage = baggage(headers)?;
         let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let parent =
             text(&TRACEPARENT).and_then(|traceparent| Context::from_headers(traceparent, text(&TRACESTATE)));
         let span = tracer.start(path, Kind::Client, parent.as_ref());
-        Ok(Self {
-            span,
-            baggage: baggage(headers)?,
-        })
+        Ok(Self { span, baggage })
     }
 
     /// What the next hop gets.

@@ -1,1 +1,29 @@
-//! Components that need no server: in-memory, local secrets, mDNS.
+//! Components that need no server: state and pub/sub in memory, secrets from the environment and from a file,
+//! name resolution by multicast DNS.
+//!
+//! INVARIANT: nothing is shared between two components, not even of the same type: each holds what it was built
+//! with and no more. A process can host many sidecars.
+
+pub mod mdns;
+pub mod pubsub;
+pub mod secrets;
+pub mod state;
+
+use outrigger_component::registry::Registry;
+use secrets::environment::{Environment, Variables};
+
+/// Adds `state.in-memory`, `pubsub.in-memory`, `secretstores.local.env`, `secretstores.local.file` and
+/// `nameresolution.mdns`.
+///
+/// # Panics
+/// When one of them is registered already.
+pub fn register(registry: &mut Registry, environment: Environment) {
+    registry.state("in-memory", state::Store::build);
+    registry.pubsub("in-memory", pubsub::Bus::build);
+    registry.secret("local.env", move |setup| {
+        let environment = environment.clone();
+        async move { Ok(Variables::new(setup, environment)) }
+    });
+    registry.secret("local.file", secrets::file::Store::build);
+    registry.resolver("mdns", mdns::Resolver::start);
+}

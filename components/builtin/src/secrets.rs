@@ -1,0 +1,4 @@
+//! Secret stores that are on this machine: the process's environment and a JSON file.
+
+pub mod environment;
+pub mod file;

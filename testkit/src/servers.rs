@@ -1,0 +1,21 @@
+//! Real servers for tests: each on a free port of the loopback interface with its files in a temporary folder, ended
+//! with its value.
+//!
+//! A server whose program is not installed is skipped loudly: a line `SKIPPED: …`, which `cargo xtask test` counts.
+
+pub mod redis;
+
+use std::net::TcpListener;
+
+/// Says that tests do not run.
+#[expect(clippy::print_stdout, reason = "what is skipped must be seen and counted")]
+fn skipped(why: &str) {
+    // At the beginning of a line even when the test harness has begun one.
+    println!("\nSKIPPED: {why}");
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("a bound address").port()
+}

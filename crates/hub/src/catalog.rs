@@ -64,11 +64,7 @@ impl Catalog {
                     next: 1,
                 });
             }
-            Record::Message(message) => {
-                if let Some(topic) = self.topics.get_mut(&message.topic) {
-                    topic.next = topic.next.max(message.offset + 1);
-                }
-            }
+            Record::Message(message) => self.found(message.topic, message.offset),
             Record::Group {
                 id,
                 topic,
@@ -102,6 +98,13 @@ impl Catalog {
                 }
             }
             Record::Write(_) => {}
+        }
+    }
+
+    /// A message of a topic exists.
+    pub(crate) fn found(&mut self, topic: u32, offset: u64) {
+        if let Some(topic) = self.topics.get_mut(&topic) {
+            topic.next = topic.next.max(offset + 1);
         }
     }
 

@@ -77,7 +77,7 @@ impl Config {
             segment_bytes: 64 << 20,
             retention: Retention {
                 keep_age: Duration::from_secs(60 * 60),
-                keep_bytes: 1 << 30,
+                keep_bytes: 256 << 20,
                 max_bytes: 8 << 30,
                 group_expiry: Duration::from_secs(7 * 24 * 60 * 60),
                 every: Duration::from_secs(5),

@@ -15,7 +15,7 @@ use crate::health::Health;
 use crate::kv::engine::{Checkpoint, Engine};
 use crate::kv::{Item, Kv};
 use crate::log::frame::Frame;
-use crate::log::record::{Change, Record};
+use crate::log::record::{Change, Malformed, Raw, Record};
 use crate::log::segment::Segment;
 use crate::log::volume::{Folder, Volume};
 use crate::log::{Log, Segments};
@@ -285,30 +285,29 @@ impl Recovery {
 
     fn frame(&mut self, segment: &Arc<Segment>, frame: &Frame) -> Result<()> {
         self.first.get_or_insert(frame.header.sequence);
+        let malformed = |error: Malformed| Error::Damaged {
+            path: segment.name.clone(),
+            at: frame.at,
+            what: error.to_string(),
+        };
         let mut payload = frame.payload.clone();
         let mut sequence = frame.header.sequence;
-        loop {
-            let record = Record::decode(&mut payload).map_err(|error| Error::Damaged {
-                path: segment.name.clone(),
-                at: frame.at,
-                what: error.to_string(),
-            })?;
-            let Some(record) = record else { return Ok(()) };
-            self.record(segment, frame, sequence, record);
+        while let Some(raw) = Raw::next(&mut payload).map_err(malformed)? {
+            if let Some((topic, offset)) = raw.message() {
+                // Also below the checkpoint: the bytes are here and nowhere else.
+                if let Some(topic) = self.topics.get(topic) {
+                    topic.found(segment.base, frame.at, offset);
+                }
+                self.catalog.found(topic, offset);
+            } else if sequence >= self.checkpoint {
+                self.record(frame, sequence, raw.decode().map_err(malformed)?);
+            }
             sequence += 1;
         }
+        Ok(())
     }
 
-    fn record(&mut self, segment: &Segment, frame: &Frame, sequence: u64, record: Record) {
-        if let Record::Message(message) = &record
-            && let Some(topic) = self.topics.get(message.topic)
-        {
-            // Also below the checkpoint: the bytes are here and nowhere else.
-            topic.found(segment.base, frame.at, message.offset);
-        }
-        if sequence < self.checkpoint {
-            return;
-        }
+    fn record(&mut self, frame: &Frame, sequence: u64, record: Record) {
         self.catalog.apply(&record, frame.header.written);
         match record {
             Record::Topic { id, name } => {

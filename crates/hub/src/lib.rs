@@ -22,6 +22,7 @@ mod folder;
 mod group;
 mod health;
 mod hub;
+pub mod inspect;
 mod kv;
 mod log;
 mod names;

@@ -11,7 +11,7 @@ mod tests;
 
 use crate::log::Segments;
 use crate::log::frame::Frame;
-use crate::log::record::{Malformed, Record, Stored};
+use crate::log::record::{Malformed, Raw, Record, Stored};
 use crate::log::segment::{Segment, Unreadable};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -233,22 +233,24 @@ impl Topic {
         weight: &mut usize,
         found: &mut Vec<Arc<Stored>>,
     ) -> Result<(), Lost> {
+        let malformed = |source| Lost::Record {
+            segment: segment.name.clone(),
+            source,
+        };
         let mut payload = frame.payload.clone();
         while found.len() < messages {
-            let record = Record::decode(&mut payload).map_err(|source| Lost::Record {
-                segment: segment.name.clone(),
-                source,
-            })?;
-            match record {
-                Some(Record::Message(mut message)) if message.topic == self.id && message.offset == *next => {
-                    // A slice would keep the whole window in memory for as long as the message is.
-                    message.data = Bytes::copy_from_slice(&message.data);
-                    *weight += message.data.len();
-                    *next += 1;
-                    found.push(Arc::new(message));
-                }
-                Some(_) => {}
-                None => break,
+            let Some(raw) = Raw::next(&mut payload).map_err(malformed)? else {
+                break;
+            };
+            if raw.message() != Some((self.id, *next)) {
+                continue;
+            }
+            if let Record::Message(mut message) = raw.decode().map_err(malformed)? {
+                // A slice would keep the whole window in memory for as long as the message is.
+                message.data = Bytes::copy_from_slice(&message.data);
+                *weight += message.data.len();
+                *next += 1;
+                found.push(Arc::new(message));
             }
         }
         Ok(())

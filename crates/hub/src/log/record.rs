@@ -177,7 +177,20 @@ impl Record {
     }
 
     /// The next record of a payload, `None` at its end. Blobs are slices of the payload.
+    #[cfg(test)]
     pub(crate) fn decode(payload: &mut Bytes) -> Result<Option<Self>, Malformed> {
+        Raw::next(payload)?.map(Raw::decode).transpose()
+    }
+}
+
+/// A record of which only the kind is known: most that a reader passes are not for it.
+pub(crate) struct Raw {
+    kind: u8,
+    body: Bytes,
+}
+
+impl Raw {
+    pub(crate) fn next(payload: &mut Bytes) -> Result<Option<Self>, Malformed> {
         if payload.is_empty() {
             return Ok(None);
         }
@@ -186,17 +199,25 @@ impl Record {
             what: "its length goes beyond the frame",
         })?;
         let kind = body.try_get_u8().unwrap_or(0);
-        let short = Malformed {
-            kind,
-            what: "it ends too early",
-        };
+        Ok(Some(Self { kind, body }))
+    }
+
+    /// Topic and offset, if it is a message.
+    pub(crate) fn message(&self) -> Option<(u32, u64)> {
+        let mut from = self.body.as_ref();
+        let found = (from.try_get_u32_le().ok()?, from.try_get_u64_le().ok()?);
+        (self.kind == MESSAGE).then_some(found)
+    }
+
+    pub(crate) fn decode(self) -> Result<Record, Malformed> {
+        let Self { kind, mut body } = self;
         let record = match kind {
-            MESSAGE => decode_message(&mut body).map(Self::Message),
+            MESSAGE => decode_message(&mut body).map(Record::Message),
             TOPIC => decode_topic(&mut body),
             GROUP => decode_group(&mut body),
             CURSOR => decode_cursor(&mut body),
-            GROUP_GONE => body.try_get_u32_le().ok().map(|id| Self::GroupGone { id }),
-            WRITE => decode_write(&mut body).map(Self::Write),
+            GROUP_GONE => body.try_get_u32_le().ok().map(|id| Record::GroupGone { id }),
+            WRITE => decode_write(&mut body).map(Record::Write),
             _ => {
                 return Err(Malformed {
                     kind,
@@ -204,14 +225,17 @@ impl Record {
                 });
             }
         }
-        .ok_or(short)?;
+        .ok_or(Malformed {
+            kind,
+            what: "it ends too early",
+        })?;
         if !body.is_empty() {
             return Err(Malformed {
                 kind,
                 what: "it is longer than its fields",
             });
         }
-        Ok(Some(record))
+        Ok(record)
     }
 }
 

@@ -1,3 +1,21 @@
-//! The gRPC doors: the public API and the one for other sidecars.
+//! The gRPC doors: the public API ([`public`]) and the one for other sidecars ([`internal`]).
+//!
+//! Both stand on plain HTTP/2 and the framing of [`outrigger_channel::wire`] instead of generated service code: a message is
+//! decoded out of the buffer it arrived in, an answer is encoded once at its exact size, and limits, metadata and trailers
+//! are as the reference's clients expect them. Messages are the generated ones.
 
+mod error;
+mod filter;
 pub mod internal;
+mod invoke;
+mod metadata;
+mod observe;
+pub mod public;
+mod pubsub;
+mod secrets;
+mod state;
+mod subscribe;
+mod token;
+mod unary;
+
+pub use filter::Filter;

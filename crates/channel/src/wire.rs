@@ -30,7 +30,7 @@ pub const CALLEE_APP_ID: &str = "dapr-callee-app-id";
 pub const DESTINATION_APP_ID: &str = "destination-app-id";
 
 /// Length of a gRPC message header: one byte of flags, four bytes of length.
-const PREFIX: usize = 5;
+pub const PREFIX: usize = 5;
 
 type Fields = HashMap<String, internals::ListStringValue>;
 

@@ -6,6 +6,7 @@ mod assemble;
 mod bind;
 pub mod config;
 mod flags;
+mod grpc;
 mod observe;
 mod run;
 mod tracing;

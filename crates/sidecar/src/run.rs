@@ -4,6 +4,7 @@ use crate::app_watch;
 use crate::assemble::{self, Assembled, Context};
 use crate::bind::{self, Bound};
 use crate::config::{Config, Environment};
+use crate::grpc;
 use crate::tracing;
 use outrigger_api_http::{ApiLogging, Blocks, Door, Filter, Parts, Shutdown};
 use outrigger_component::registry::Registry;
@@ -262,6 +263,14 @@ fn open(
         rules(&configuration.api.allowed),
         rules(&configuration.api.denied),
     );
+    let shutdown = {
+        let log = log.clone();
+        Arc::new(move |kind| {
+            log.info("Shutdown requested via API");
+            // A second request while one is under way adds nothing: a full queue may drop it.
+            let _queued = commands.try_send(kind);
+        })
+    };
     let door = Door::new(
         outrigger_api_http::Config {
             body_limit: Some(config.body_limit),
@@ -287,10 +296,7 @@ fn open(
             state: assembled.state.clone(),
             pubsub: assembled.pubsub.clone(),
             secrets: assembled.secrets.clone(),
-            shutdown: Arc::new(move |kind| {
-                // A second request while one is under way adds nothing: a full queue may drop it.
-                let _queued = commands.try_send(kind);
-            }),
+            shutdown: shutdown.clone(),
             tasks: context.spawner.clone(),
             drain: drain.clone(),
         },
@@ -327,17 +333,41 @@ fn open(
             log,
         );
     }
-    let internal = assembled.internal.clone();
-    let internal_options = serve::Options {
+    let http2 = serve::Options {
         protocol: Protocol::Http2,
         ..options
     };
+    let grpc_door = grpc::door(
+        context,
+        assembled,
+        errors,
+        logging,
+        Arc::new(move |how| {
+            shutdown(match how {
+                outrigger_api_grpc::public::Shutdown::Graceful => Shutdown::Graceful,
+                outrigger_api_grpc::public::Shutdown::Force => Shutdown::Force,
+            });
+        }),
+    );
+    for listener in listeners.grpc {
+        let (door, options) = (grpc_door.clone(), http2.clone());
+        serve_service(
+            tasks,
+            "gRPC API",
+            listener,
+            watch.clone(),
+            options,
+            log,
+            move |_: &Socket| door.service(),
+        );
+    }
+    let internal = assembled.internal.clone();
     serve_service(
         tasks,
         "internal gRPC server",
         listeners.internal,
         watch.clone(),
-        internal_options,
+        http2,
         log,
         move |_: &Socket| {
             let internal = internal.clone();
@@ -350,7 +380,6 @@ fn open(
             metrics::serve(listener, registry, metrics_watch, &spawner, &log).await;
         });
     }
-    drop(listeners.grpc);
     Ok(Doors {
         drain,
         metrics: metrics_drain,
@@ -467,7 +496,8 @@ impl Serving {
             config.graceful
         ));
         let graceful = async {
-            self.assembled.pubsub.stop(config.graceful).await;
+            // At most half of the time, so that a hanging app leaves the rest for the doors.
+            self.assembled.pubsub.stop(config.graceful / 2).await;
             self.doors.drain.fire();
             self.doors.drain.drained().await;
             self.assembled.names.close().await;

@@ -242,9 +242,10 @@ pub fn outcome(status: i32) -> Result<Outcome, Error> {
     }
 }
 
-/// Headers of a caller as metadata for the app: permanent HTTP names get the prefix `dapr-`.
+/// HTTP headers as gRPC metadata, of a caller for the app or of an answer for the caller: permanent HTTP names get the
+/// prefix `dapr-`.
 /// COMPAT(pkg/messaging/v1/util.go): the list of permanent names.
-fn metadata_of(headers: &HeaderMap) -> HeaderMap {
+pub fn metadata_of(headers: &HeaderMap) -> HeaderMap {
     let mut metadata = HeaderMap::with_capacity(headers.len());
     for (name, value) in headers {
         let text = name.as_str();

@@ -1,0 +1,328 @@
+//! The door for everybody: `dapr.proto.runtime.v1.Dapr`, and calls of any other service passed on to the app they name.
+//!
+//! One call is one straight line through [`Door::call`]: filter, token, trace, decode, one use case, encode, metrics and
+//! access log.
+//!
+//! Invariants
+//! - Every call is answered, whatever it contains; refusals name what is wrong.
+//! - Messages of our own methods are bounded (`--max-body-size`) in both directions; proxied bodies are never collected.
+//!
+//! Deliberately absent: policy (that is `runtime`'s), listening and draining (`daemon`'s), compressed messages, and methods of
+//! building blocks that this version does not have, which say so.
+
+use crate::error::{Failure, GRPC, Status, code};
+use crate::filter::Filter;
+use crate::internal::{proxy_target, refusal};
+use crate::observe::{Describe, Observed, Sinks, Sort};
+use crate::token::Token;
+use crate::unary::{self, Answer, Inbound};
+use crate::{invoke, metadata, pubsub, secrets, state, subscribe};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
+use outrigger_channel::body::Body;
+use outrigger_daemon::log::Log;
+use outrigger_daemon::metrics;
+use outrigger_daemon::trace::Tracer;
+use outrigger_proto::dapr::runtime::v1 as proto;
+use outrigger_runtime::catalogue::common as catalogue;
+use outrigger_runtime::error::ApiError;
+use outrigger_runtime::invoke::{Invoke, Origin};
+use outrigger_runtime::metadata::Metadata;
+use outrigger_runtime::pubsub::Pubsub;
+use outrigger_runtime::secrets::Secrets;
+use outrigger_runtime::state::State;
+use prost::Message;
+use std::convert::Infallible;
+use std::future::ready;
+use std::sync::Arc;
+
+const DAPR: &str = "/dapr.proto.runtime.v1.Dapr/";
+/// The workflow worker service; it has no package.
+const TASK_HUB: &str = "/TaskHubSidecarService/";
+
+/// How the door behaves.
+pub struct Config {
+    pub app_id: String,
+    /// Largest message in either direction, in bytes.
+    pub body_limit: usize,
+    /// Token that callers must show; empty: none. Never shown.
+    pub api_token: String,
+    /// Which methods exist.
+    pub filter: Filter,
+    /// Whether calls are logged.
+    pub api_logging: bool,
+}
+
+/// What every door needs.
+pub struct Parts {
+    pub metadata: Arc<Metadata>,
+    pub tracer: Tracer,
+    /// `None`: metrics are off.
+    pub metrics: Option<Arc<metrics::Grpc>>,
+    /// `None`: error codes are not counted (`recordErrorCodes`).
+    pub errors: Option<Arc<metrics::Errors>>,
+    /// Any scope; the door uses `dapr.runtime.grpc.api` and `dapr.runtime.grpc.api-info`.
+    pub log: Log,
+}
+
+/// The building blocks behind the API's door.
+pub struct Blocks {
+    pub invoke: Arc<Invoke>,
+    pub state: Arc<State>,
+    pub pubsub: Arc<Pubsub>,
+    pub secrets: Arc<Secrets>,
+    /// Called for `Shutdown`, before the answer leaves. Must not block.
+    pub shutdown: Arc<dyn Fn(Shutdown) + Send + Sync>,
+}
+
+/// How the sidecar is asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Finish what is under way.
+    Graceful,
+    /// `dapr-force-shutdown: true`: exit shortly after the answer has left.
+    Force,
+}
+
+/// The gRPC API. Clones are cheap and share everything.
+#[derive(Clone)]
+pub struct Door {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    blocks: Blocks,
+    metadata: Arc<Metadata>,
+    app_id: String,
+    limit: usize,
+    token: Token,
+    filter: Filter,
+    sinks: Arc<Sinks>,
+    errors: Option<Arc<metrics::Errors>>,
+    log: Log,
+}
+
+impl Door {
+    pub fn new(config: Config, parts: Parts, blocks: Blocks) -> Self {
+        let access = config
+            .api_logging
+            .then(|| parts.log.scope("dapr.runtime.grpc.api-info"));
+        Self {
+            shared: Arc::new(Shared {
+                blocks,
+                metadata: parts.metadata,
+                app_id: config.app_id,
+                limit: config.body_limit,
+                token: Token::new(&config.api_token),
+                filter: config.filter,
+                sinks: Arc::new(Sinks {
+                    tracer: parts.tracer,
+                    metrics: parts.metrics,
+                    access,
+                }),
+                errors: parts.errors,
+                log: parts.log.scope("dapr.runtime.grpc.api"),
+            }),
+        }
+    }
+
+    /// The service of one connection, for [`outrigger_daemon::drain::serve::serve`] with
+    /// [`Protocol::Http2`](outrigger_daemon::drain::serve::Protocol::Http2).
+    pub fn service(
+        &self,
+    ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Send
+    + Sync
+    + 'static
+    + use<> {
+        let door = self.clone();
+        service_fn(move |request| {
+            let door = door.clone();
+            async move { Ok(door.call(request).await) }
+        })
+    }
+
+    /// Serves one call.
+    pub async fn call(&self, mut request: Request<Incoming>) -> Response<Body> {
+        let shared = &*self.shared;
+        if let Some(answer) = not_grpc(&request) {
+            return answer;
+        }
+        if let Err(status) = shared.admit(&mut request) {
+            return status.response();
+        }
+        let uri = request.uri().clone();
+        let path = uri.path();
+        let Some(method) = path.strip_prefix(DAPR) else {
+            if path.starts_with(TASK_HUB) {
+                return Status::from(&catalogue::unimplemented(path.trim_start_matches('/'))).response();
+            }
+            return shared.proxy(request).await;
+        };
+        let (head, body) = request.into_parts();
+        let inbound = Inbound {
+            headers: head.headers,
+            body,
+            limit: shared.limit,
+        };
+        let mut observed = match Observed::start(&shared.sinks, &uri, &inbound.headers, Sort::Api) {
+            Ok(observed) => observed,
+            Err(status) => return status.response(),
+        };
+        if method == "SubscribeTopicEventsAlpha1" {
+            let answer = subscribe::subscribe(&shared.blocks.pubsub, inbound, &shared.log).await;
+            let answer = answer.unwrap_or_else(|failure| shared.status(failure).response());
+            return observed.streaming(&shared.sinks, answer, false);
+        }
+        let limit = unary::timeout(&inbound.headers);
+        let work = shared.unary(method, inbound, &mut observed);
+        let outcome = match limit {
+            None => work.await,
+            Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+                Err(Status::new(code::DEADLINE_EXCEEDED, "context deadline exceeded").into())
+            }),
+        };
+        let answer = outcome.unwrap_or_else(|failure| Answer::failed(&shared.status(failure)));
+        observed.answered(&shared.sinks, answer)
+    }
+}
+
+impl Shared {
+    /// What stands between the caller and any method.
+    fn admit(&self, request: &mut Request<Incoming>) -> Result<(), Status> {
+        if !self.filter.has(request.uri().path()) {
+            return Err(Status::of_http(501, "requested endpoint is not available"));
+        }
+        self.token.admit(request.headers_mut())
+    }
+
+    /// Decode, one use case, encode.
+    async fn unary(&self, method: &str, call: Inbound, seen: &mut Observed) -> Result<Answer, Failure> {
+        let Blocks {
+            invoke,
+            state,
+            pubsub,
+            secrets,
+            shutdown,
+        } = &self.blocks;
+        let trace = seen.context().cloned();
+        match method {
+            "InvokeService" => {
+                let request = unary::read(call.body, call.limit).await?;
+                seen.received(&request.message, request.size);
+                invoke::call(invoke, request.message, &call.headers, trace.as_ref(), call.limit).await
+            }
+            "GetState" => serve(call, seen, |it| state::get(state, it)).await,
+            "GetBulkState" => serve(call, seen, |it| state::bulk(state, it)).await,
+            "SaveState" => serve(call, seen, |it| state::save(state, it)).await,
+            "DeleteState" => serve(call, seen, |it| state::delete(state, it)).await,
+            "DeleteBulkState" => serve(call, seen, |it| state::delete_bulk(state, it)).await,
+            "ExecuteStateTransaction" => serve(call, seen, |it| state::transact(state, it)).await,
+            "QueryStateAlpha1" => serve(call, seen, |it| ready(state::query(state, &it))).await,
+            "PublishEvent" => serve(call, seen, |it| pubsub::publish(pubsub, it, trace)).await,
+            "BulkPublishEvent" | "BulkPublishEventAlpha1" => {
+                serve(call, seen, |it| pubsub::publish_bulk(pubsub, it, trace)).await
+            }
+            "GetSecret" => serve(call, seen, |it| secrets::get(secrets, it)).await,
+            "GetBulkSecret" => serve(call, seen, |it| secrets::bulk(secrets, it)).await,
+            "GetMetadata" => {
+                serve(call, seen, |_: proto::GetMetadataRequest| {
+                    ready(Ok(metadata::get(&self.metadata)))
+                })
+                .await
+            }
+            "SetMetadata" => serve(call, seen, |it| ready(metadata::set(&self.metadata, &it))).await,
+            "Shutdown" => {
+                let how = metadata::shutdown(&call.headers);
+                let told = |_: proto::ShutdownRequest| {
+                    shutdown(how);
+                    ready(Ok(()))
+                };
+                serve(call, seen, told).await
+            }
+            missing => Err(catalogue::unimplemented(&format!("the method {missing}")).into()),
+        }
+    }
+
+    /// Passes a call on, byte by byte in both directions.
+    async fn proxy(&self, request: Request<Incoming>) -> Response<Body> {
+        let target = match proxy_target(request.headers()) {
+            Ok(target) => target,
+            Err(refused) => return refusal(&refused),
+        };
+        let sort = if target == self.app_id {
+            Sort::ProxiedHere
+        } else {
+            Sort::ProxiedAway
+        };
+        let observed = match Observed::start(&self.sinks, request.uri(), request.headers(), sort) {
+            Ok(observed) => observed,
+            Err(status) => return status.response(),
+        };
+        // COMPAT(pkg/diagnostics/grpc_monitoring.go): streams are counted by this name only.
+        let counted = request.headers().contains_key("dapr-app-id");
+        let trace = observed.context().cloned();
+        let answer = self
+            .blocks
+            .invoke
+            .proxy(&target, request.map(Body::from), Origin::Api, trace.as_ref())
+            .await;
+        observed.streaming(
+            &self.sinks,
+            answer.unwrap_or_else(|refused| refusal(&refused)),
+            counted,
+        )
+    }
+
+    /// A failure as its caller sees it; use cases' failures are counted and logged.
+    fn status(&self, failure: Failure) -> Status {
+        match failure {
+            Failure::Refused(status) => status,
+            Failure::Api(error) => {
+                if let Some(errors) = &self.errors {
+                    errors.answered(error.code.tag, error.code.category.as_str());
+                }
+                self.log.debug(&error);
+                Status::from(&error)
+            }
+        }
+    }
+}
+
+/// One unary method: read its request, run its use case, write the answer.
+async fn serve<Asked, Told, F>(
+    call: Inbound,
+    seen: &mut Observed,
+    case: impl FnOnce(Asked) -> F,
+) -> Result<Answer, Failure>
+where
+    Asked: Message + Default + Describe,
+    Told: Message,
+    F: Future<Output = Result<Told, ApiError>>,
+{
+    let request = unary::read(call.body, call.limit).await?;
+    seen.received(&request.message, request.size);
+    let told = case(request.message).await?;
+    unary::answer(&told, call.limit)
+}
+
+/// The answer to what is no gRPC call at all.
+fn not_grpc(request: &Request<Incoming>) -> Option<Response<Body>> {
+    let kind = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .map(HeaderValue::as_bytes)
+        .unwrap_or_default();
+    let status = if request.method() != Method::POST {
+        StatusCode::METHOD_NOT_ALLOWED
+    } else if !kind.to_ascii_lowercase().starts_with(GRPC.as_bytes()) {
+        StatusCode::UNSUPPORTED_MEDIA_TYPE
+    } else {
+        return None;
+    };
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = status;
+    Some(response)
+}

@@ -1,0 +1,53 @@
+//! The gRPC door, made of what the sidecar has.
+
+use crate::assemble::{Assembled, Context};
+use outrigger_api_grpc::Filter;
+use outrigger_api_grpc::public::{Blocks, Config, Door, Parts, Shutdown};
+use outrigger_daemon::metrics;
+use outrigger_resources::configuration::access::ApiRule;
+use std::sync::Arc;
+
+/// `shutdown` is told how to stop.
+pub(crate) fn door(
+    context: &Context<'_>,
+    assembled: &Assembled,
+    errors: Option<Arc<metrics::Errors>>,
+    api_logging: bool,
+    shutdown: Arc<dyn Fn(Shutdown) + Send + Sync>,
+) -> Door {
+    let (config, configuration) = (context.config, context.configuration);
+    Door::new(
+        Config {
+            app_id: config.app_id.clone(),
+            body_limit: config.body_limit,
+            api_token: config.api_token.0.clone(),
+            filter: Filter::new(rules(&configuration.api.allowed), rules(&configuration.api.denied)),
+            api_logging,
+        },
+        Parts {
+            metadata: assembled.metadata.clone(),
+            tracer: context.tracer.clone(),
+            metrics: configuration
+                .metrics
+                .enabled
+                .then(|| Arc::new(metrics::Grpc::new(context.metrics))),
+            errors,
+            log: context.log.clone(),
+        },
+        Blocks {
+            invoke: assembled.invoke.clone(),
+            state: assembled.state.clone(),
+            pubsub: assembled.pubsub.clone(),
+            secrets: assembled.secrets.clone(),
+            shutdown,
+        },
+    )
+}
+
+/// COMPAT(pkg/api/grpc/endpoints.go): the protocol's case matters here.
+fn rules(rules: &[ApiRule]) -> impl Iterator<Item = (&str, &str)> {
+    rules
+        .iter()
+        .filter(|rule| rule.protocol == "grpc")
+        .map(|rule| (rule.version.as_str(), rule.name.as_str()))
+}

@@ -8,6 +8,7 @@
 
 mod batch;
 mod failure;
+mod like;
 mod link;
 mod names;
 mod pubsub;

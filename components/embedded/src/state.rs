@@ -5,6 +5,7 @@
 
 use crate::batch::Batcher;
 use crate::failure;
+use crate::like::Pattern;
 use crate::link::{self, Link, Verdict};
 use futures::FutureExt;
 use outrigger_component::Component;
@@ -12,7 +13,7 @@ use outrigger_component::error::{Error, Kind, Result};
 use outrigger_component::metadata::Metadata;
 use outrigger_component::setup::Setup;
 use outrigger_component::state::{
-    Concurrency, Delete, Features, Get, Item, Set, StateStore, Ttl, Write, ttl,
+    Concurrency, Delete, Features, Get, Item, Keys, KeysLike, Set, StateStore, Ttl, Write, ttl,
 };
 use outrigger_daemon::drain;
 use outrigger_daemon::tasks::Tasks;
@@ -65,6 +66,14 @@ impl Store {
         self.writes.submit(transaction, bytes).await
     }
 
+    async fn keys(&self, request: &v1::KeysRequest) -> Result<v1::KeysResponse> {
+        let answer = self.link.call(true, || {
+            let (mut state, request) = (self.link.state(), request.clone());
+            async move { state.keys(request).await }
+        });
+        Ok(answer.await?.into_inner())
+    }
+
     async fn read(&self, keys: Vec<String>) -> Result<Vec<Option<Item>>> {
         let request = v1::GetRequest {
             space: self.space.clone(),
@@ -112,7 +121,7 @@ impl StateStore for Store {
             ttl: true,
             query: false,
             delete_with_prefix: true,
-            keys_like: false,
+            keys_like: true,
             max_transaction: None,
         }
     }
@@ -166,14 +175,7 @@ impl StateStore for Store {
             limit: PAGE,
         };
         loop {
-            let page = self
-                .link
-                .call(true, || {
-                    let (mut state, request) = (self.link.state(), request.clone());
-                    async move { state.keys(request).await }
-                })
-                .await?
-                .into_inner();
+            let page = self.keys(&request).await?;
             let Some(last) = page.keys.last() else {
                 return Ok(deleted);
             };
@@ -186,6 +188,43 @@ impl StateStore for Store {
             deleted += self.submit(operations).await?.deleted;
             if !page.more {
                 return Ok(deleted);
+            }
+        }
+    }
+
+    /// In the order of keys. Reads every key that begins like the pattern.
+    async fn keys_like(&self, like: &KeysLike) -> Result<Keys> {
+        if like.pattern.is_empty() {
+            return Err(Error::invalid(
+                "the pattern must not be empty: write % for all keys",
+            ));
+        }
+        let pattern = Pattern::new(&like.pattern);
+        let most = like
+            .page_size
+            .map_or(usize::MAX, |size| usize::try_from(size).unwrap_or(usize::MAX))
+            .max(1);
+        let mut request = v1::KeysRequest {
+            space: self.space.clone(),
+            prefix: pattern.prefix(),
+            after: like.continuation.clone().unwrap_or_default(),
+            limit: 0,
+        };
+        let mut found = Keys::default();
+        loop {
+            let page = self.keys(&request).await?;
+            let last = page.keys.last().cloned();
+            for key in page.keys.into_iter().filter(|key| pattern.matches(key)) {
+                if found.keys.len() == most {
+                    // The next page begins after the last key of this one.
+                    found.continuation = found.keys.last().cloned();
+                    return Ok(found);
+                }
+                found.keys.push(key);
+            }
+            match last {
+                Some(last) if page.more => request.after = last,
+                _ => return Ok(found),
             }
         }
     }

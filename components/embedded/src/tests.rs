@@ -6,6 +6,7 @@ use futures::StreamExt;
 use outrigger_component::error::{Kind, Result};
 use outrigger_component::metadata::{self, Metadata};
 use outrigger_component::pubsub::{Delivery, Outcome, Outgoing, PubSub, Subscribe, Subscription};
+use outrigger_component::registry::Registry;
 use outrigger_component::resolver::{Instance, NameResolver, Target};
 use outrigger_component::setup::Setup;
 use outrigger_component::state::{Concurrency, Delete, Get, Set, StateStore, Write};
@@ -14,6 +15,8 @@ use outrigger_daemon::log::{Config as LogConfig, Format, Level, Log, Output};
 use outrigger_daemon::tasks::{OnExit, Tasks};
 use outrigger_hub::config::Config;
 use outrigger_hub::{Hub, client};
+use outrigger_testkit::conformance::{pubsub as pubsub_suite, state as state_suite};
+use outrigger_testkit::setup::setup;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -424,4 +427,33 @@ async fn sidecars_find_each_other_and_announce_themselves_to_a_new_hub() {
         }
     };
     timeout(SOON, gone).await.expect("billing is still there");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_suites_of_the_testkit() {
+    let home = Home::start().await;
+    let mut registry = Registry::default();
+    crate::register(&mut registry, Some(home.socket()));
+    let store = registry
+        .state_stores()
+        .build("outrigger", "v1", setup(&[]))
+        .await
+        .unwrap();
+    state_suite::run(&*store, "app").await;
+    let quick = [("redeliverInterval", "100ms")];
+    let broker = registry
+        .brokers()
+        .build("outrigger", "v1", setup(&quick))
+        .await
+        .unwrap();
+    let nature = pubsub_suite::Nature {
+        durable: true,
+        redelivery: Duration::from_secs(1),
+    };
+    pubsub_suite::run(&*broker, "suite-", nature).await;
+    registry
+        .resolvers()
+        .build("outrigger", "v1", setup(&[]))
+        .await
+        .unwrap();
 }

@@ -166,6 +166,7 @@ impl StateStore for Store {
     }
 
     /// In pages, each of them all or nothing. Keys written meanwhile may stay.
+    /// COMPAT(components-contrib state/in-memory): keys with a further `||` after the prefix belong to somebody below.
     async fn delete_with_prefix(&self, prefix: &str) -> Result<u64> {
         let mut deleted = 0;
         let mut request = v1::KeysRequest {
@@ -180,12 +181,12 @@ impl StateStore for Store {
                 return Ok(deleted);
             };
             request.after.clone_from(last);
-            let operations = page
-                .keys
-                .into_iter()
-                .map(|key| operation_delete(key, None))
-                .collect();
-            deleted += self.submit(operations).await?.deleted;
+            let ours = |key: &String| key.strip_prefix(prefix).is_some_and(|rest| !rest.contains("||"));
+            let keys = page.keys.into_iter().filter(ours);
+            let operations: Vec<_> = keys.map(|key| operation_delete(key, None)).collect();
+            if !operations.is_empty() {
+                deleted += self.submit(operations).await?.deleted;
+            }
             if !page.more {
                 return Ok(deleted);
             }

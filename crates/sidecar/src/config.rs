@@ -540,3 +540,6 @@ pub fn address(host: &str, port: u16) -> String {
         host => format!("{host}:{port}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,1 @@
-//! In-process cluster harness, wire tests, parity tests.
+//! Only a home for the tests in `it/`, which run real processes. Nothing of the product is here.

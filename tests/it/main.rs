@@ -1,0 +1,3 @@
+//! Tests that run the real executable, one module per subject.
+
+mod docs;

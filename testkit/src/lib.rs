@@ -1,9 +1,15 @@
-//! For tests only: one conformance suite per component trait, recording fakes, and real servers in a temporary folder.
+//! For tests only: one conformance suite per component trait, recording fakes, and real processes in a temporary
+//! folder: servers, apps, and our own executable.
 //!
 //! Nothing here is part of the product. What fails, panics: that is what tests expect.
 
+pub mod app;
+pub mod audit;
+pub mod client;
 pub mod conformance;
 pub mod fakes;
 pub mod log;
+pub mod port;
+pub mod process;
 pub mod servers;
 pub mod setup;

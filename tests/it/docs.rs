@@ -37,6 +37,8 @@ macro_rules! pages {
 
 pages! {
     readme: "README.md",
+    invocation: "docs/invocation.md",
+    state: "docs/state.md",
 }
 
 #[test]

@@ -15,6 +15,8 @@ mod pubsub;
 mod secrets;
 mod state;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 mod token;
 mod unary;
 

@@ -1,0 +1,9 @@
+//! The door over real sockets: what clients send, what they get, and what was asked of the seams.
+
+mod bench;
+mod fakes;
+mod hostile;
+mod invocation;
+mod requests;
+mod streams;
+mod surroundings;

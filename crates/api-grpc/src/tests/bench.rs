@@ -1,0 +1,356 @@
+//! A door on a free port, clients, and what is behind the door.
+
+use super::fakes::{Alone, App, Vault, echo};
+use crate::Filter;
+use crate::public::{Blocks, Config, Door, Parts, Shutdown};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use outrigger_channel::body::Body;
+use outrigger_channel::error::Error;
+use outrigger_channel::h2::Connection;
+use outrigger_channel::wire::{self, Frames};
+use outrigger_component::metadata::Metadata as Properties;
+use outrigger_component::pubsub::PubSub;
+use outrigger_component::resolver::{Instance, Target};
+use outrigger_component::setup::Setup;
+use outrigger_component::state::StateStore as _;
+use outrigger_components_builtin::{pubsub as memory_pubsub, state as memory_state};
+use outrigger_daemon::drain::serve::{Listener, Options, Protocol, Socket, serve};
+use outrigger_daemon::drain::{self, Trigger, Watch};
+use outrigger_daemon::log::{self, Log};
+use outrigger_daemon::metrics;
+use outrigger_daemon::tasks::{OnExit, Spawner, Tasks};
+use outrigger_daemon::trace::{self, Tracer};
+use outrigger_proto::dapr::runtime::v1::dapr_client::DaprClient;
+use outrigger_resiliency::policies::Policies;
+use outrigger_runtime::components::snapshot::{Broker, Live, Loaded, SecretStore, Snapshot, StateStore};
+use outrigger_runtime::invoke::{self, Invoke};
+use outrigger_runtime::metadata::{Facts, Metadata};
+use outrigger_runtime::pubsub::scopes::Scopes;
+use outrigger_runtime::pubsub::{self as pubsub_block, Pubsub};
+use outrigger_runtime::secrets::Secrets;
+use outrigger_runtime::state::State;
+use outrigger_runtime::state::keys::Prefix;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tonic::transport::Channel;
+
+/// Largest message, in bytes.
+pub(super) const LIMIT: usize = 64 << 10;
+
+/// What a test asks of.
+pub(super) struct Bench {
+    pub(super) client: DaprClient<Channel>,
+    pub(super) address: String,
+    pub(super) pubsub: Arc<Pubsub>,
+    pub(super) shutdowns: Arc<Mutex<Vec<Shutdown>>>,
+    raw: Connection,
+    registry: metrics::Registry,
+    log: Log,
+    lines: Lines,
+    // Dropping them ends the servers.
+    _tasks: Tasks,
+    _drain: Trigger,
+}
+
+/// How the door of a test differs from the usual one.
+#[derive(Default)]
+pub(super) struct Plan {
+    pub(super) token: &'static str,
+    pub(super) filter: Filter,
+    /// Sampling rate; `None` turns tracing off.
+    pub(super) rate: Option<&'static str>,
+}
+
+/// An answer as it came over the wire.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) http: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) messages: Vec<Bytes>,
+    /// Empty when the head was all.
+    pub(super) trailers: HeaderMap,
+}
+
+impl Answer {
+    /// Code and message.
+    pub(super) fn status(&self) -> (i32, String) {
+        wire::grpc_status(&self.trailers)
+            .or_else(|| wire::grpc_status(&self.headers))
+            .expect("a call has a status")
+    }
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Bench {
+    pub(super) async fn new() -> Self {
+        Self::with(Plan::default()).await
+    }
+
+    pub(super) async fn with(plan: Plan) -> Self {
+        let lines = Lines::default();
+        let log = Log::open(log::Config {
+            level: log::Level::Debug,
+            format: log::Format::Text,
+            output: log::Output::Writer(Box::new(lines.clone())),
+            app_id: Some("shop".to_owned()),
+            instance: "host".to_owned(),
+            version: "edge".to_owned(),
+            scope: "test".to_owned(),
+        })
+        .unwrap();
+        let registry = metrics::Registry::new(metrics::Settings::sidecar("shop")).unwrap();
+        let (drain, watch) = drain::channel();
+        let tasks = Tasks::new(&log, drain.clone());
+        let settings = trace::Settings {
+            sampling_rate: plan.rate.map(str::to_owned),
+            ..trace::Settings::default()
+        };
+        let (tracer, _pump) = Tracer::new(&settings, &log).unwrap();
+
+        let app = listen(&tasks, &watch, &log, |_: &Socket| {
+            service_fn(async |request| Ok::<_, std::convert::Infallible>(echo(request)))
+        })
+        .await;
+        let live = Live::new(snapshot(&log).await);
+        let policies: Arc<Policies> = Arc::new(outrigger_resiliency::load::load([], Arc::new(())));
+        let component_metrics = Arc::new(metrics::Component::new(&registry, ""));
+        let pubsub = Arc::new(
+            Pubsub::new(pubsub_block::Parts {
+                app_id: "shop".to_owned(),
+                components: live.clone(),
+                app: None,
+                declared: Vec::new(),
+                ask_app: false,
+                policies: Arc::clone(&policies),
+                metrics: Arc::clone(&component_metrics),
+                tracer: tracer.clone(),
+                log: log.clone(),
+                tasks: tasks.spawner(),
+            })
+            .unwrap(),
+        );
+        let facts = Facts {
+            app_id: "shop".to_owned(),
+            version: "1.18.3".to_owned(),
+            ..Facts::default()
+        };
+        let invoke = Invoke::new(invoke::Parts {
+            me: Target {
+                app_id: "shop".to_owned(),
+                namespace: "default".to_owned(),
+            },
+            app: Some(Arc::new(App {
+                proxied: connection(&app, tasks.spawner()),
+            })),
+            peers: Arc::new(Alone),
+            names: Arc::new(Alone),
+            host_address: "127.0.0.1".to_owned(),
+            host_name: "host".to_owned(),
+            policies: Arc::clone(&policies),
+            body_limit: LIMIT,
+            metrics: metrics::Invocation::new(&registry),
+        });
+        let shutdowns = Arc::new(Mutex::new(Vec::new()));
+        let asked = Arc::clone(&shutdowns);
+        let door = Door::new(
+            Config {
+                app_id: "shop".to_owned(),
+                body_limit: LIMIT,
+                api_token: plan.token.to_owned(),
+                filter: plan.filter,
+                api_logging: true,
+            },
+            Parts {
+                metadata: Arc::new(Metadata::new(facts, live.clone(), pubsub.changes())),
+                tracer,
+                metrics: Some(Arc::new(metrics::Grpc::new(&registry))),
+                errors: Some(Arc::new(metrics::Errors::new(&registry))),
+                log: log.clone(),
+            },
+            Blocks {
+                invoke: Arc::new(invoke),
+                state: Arc::new(State::new(
+                    live.clone(),
+                    Arc::clone(&policies),
+                    Arc::clone(&component_metrics),
+                )),
+                pubsub: Arc::clone(&pubsub),
+                secrets: Arc::new(Secrets::new(live, policies, component_metrics)),
+                shutdown: Arc::new(move |how| asked.lock().unwrap().push(how)),
+            },
+        );
+        let address = listen(&tasks, &watch, &log, move |_: &Socket| door.service()).await;
+        let client = DaprClient::connect(format!("http://{address}")).await.unwrap();
+        let raw = connection(&address, tasks.spawner());
+        Self {
+            client,
+            address,
+            pubsub,
+            shutdowns,
+            raw,
+            registry,
+            log,
+            lines,
+            _tasks: tasks,
+            _drain: drain,
+        }
+    }
+
+    /// One call with these fields and this body, framed or not.
+    pub(super) async fn send(
+        &self,
+        path: &str,
+        fields: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> http::Response<Incoming> {
+        let mut request = Request::new(body.into());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = path.parse().unwrap();
+        request
+            .headers_mut()
+            .insert("content-type", HeaderValue::from_static("application/grpc"));
+        for (name, value) in fields {
+            request
+                .headers_mut()
+                .insert(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        self.try_send(request).await.unwrap()
+    }
+
+    /// Fails when the call breaks before its answer begins.
+    pub(super) async fn try_send(&self, request: Request<Body>) -> Result<http::Response<Incoming>, Error> {
+        let answer = tokio::time::timeout(Duration::from_secs(10), self.raw.send(request)).await;
+        answer.expect("the door does not answer")
+    }
+
+    /// Likewise, and reads the answer to its end.
+    pub(super) async fn ask(&self, path: &str, fields: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+        let (head, body) = self.send(path, fields, body).await.into_parts();
+        let mut frames = Frames::new(body, usize::MAX);
+        let mut messages = Vec::new();
+        let reading = async {
+            while let Some(message) = frames.message().await.unwrap() {
+                messages.push(message);
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), reading)
+            .await
+            .expect("the answer does not end");
+        let trailers = frames.trailers().cloned().unwrap_or_default();
+        Answer {
+            http: head.status.as_u16(),
+            headers: head.headers,
+            messages,
+            trailers,
+        }
+    }
+
+    pub(super) fn metrics(&self) -> String {
+        self.registry.expose()
+    }
+
+    pub(super) fn logged(&self) -> String {
+        self.log.flush();
+        String::from_utf8(self.lines.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+fn connection(address: &str, spawner: Spawner) -> Connection {
+    Connection::new(address.to_owned(), "the test".to_owned(), spawner)
+}
+
+/// Serves HTTP/2 on a free port and tells where.
+async fn listen<M, S>(tasks: &Tasks, watch: &Watch, log: &Log, service: M) -> String
+where
+    M: Fn(&Socket) -> S + Clone + Send + 'static,
+    S: hyper::service::Service<
+            Request<Incoming>,
+            Response = http::Response<Body>,
+            Error = std::convert::Infallible,
+        > + Send
+        + 'static,
+    M: Sync,
+    S::Future: Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (watch, log, spawner) = (watch.clone(), log.clone(), tasks.spawner());
+    let options = Options {
+        protocol: Protocol::Http2,
+        ..Options::default()
+    };
+    tasks.spawn("server", OnExit::Log, async move {
+        serve(Listener::Tcp(listener), service, watch, options, &spawner, &log).await;
+    });
+    address
+}
+
+/// State store `s`, broker `p` with the protected topic `closed`, secret store `v`.
+async fn snapshot(log: &Log) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    let store = memory_state::Store::build(setup(log, ())).await.unwrap();
+    let prefix = Prefix::parse(&Properties::new(), "s", "shop", "").unwrap();
+    let features = store.features();
+    let store = StateStore {
+        name: "s".to_owned(),
+        store: Arc::new(store),
+        features,
+        prefix,
+    };
+    snapshot.insert("state.in-memory", "v1", Loaded::State(Arc::new(store)));
+    let broker = memory_pubsub::Bus::build(setup(log, memory_pubsub::Config { concurrency: 4 }))
+        .await
+        .unwrap();
+    let broker = Broker {
+        name: "p".to_owned(),
+        features: broker.features(),
+        broker: Arc::new(broker),
+        scopes: Scopes::parse(&[("protectedTopics", "closed")].into_iter().collect(), "shop"),
+        topic_prefix: String::new(),
+    };
+    snapshot.insert("pubsub.in-memory", "v1", Loaded::Pubsub(Arc::new(broker)));
+    let vault = SecretStore {
+        name: "v".to_owned(),
+        store: Arc::new(Vault),
+        scope: None,
+    };
+    snapshot.insert("secretstores.fake", "v1", Loaded::Secret(Arc::new(vault)));
+    snapshot
+}
+
+fn setup<C>(log: &Log, config: C) -> Setup<C> {
+    Setup {
+        name: "it".to_owned(),
+        app_id: "shop".to_owned(),
+        namespace: "default".to_owned(),
+        config,
+        metadata: Properties::new(),
+        log: log.clone(),
+        instance: Instance {
+            app_id: "shop".to_owned(),
+            namespace: "default".to_owned(),
+            host: "127.0.0.1".to_owned(),
+            internal_port: 0,
+            http_port: 0,
+            grpc_port: 0,
+        },
+    }
+}

@@ -1,0 +1,87 @@
+//! The hub from a command's point of view: the one that runs, or a new one in the background.
+
+use crate::home::{self, Home};
+use crate::roles::under;
+use anyhow::{Context, Result, anyhow};
+use outrigger_hub::client::{self, Client};
+use outrigger_hub::config;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Recovery reads the whole log, so this is not short.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A log of a background hub that is larger is put aside when the next one starts.
+const LOG_BYTES: u64 = 8 << 20;
+/// Lines of it that an error shows.
+const SHOWN: usize = 10;
+
+/// Whether a hub that is started here outlives us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Until it is idle.
+    OfItsOwn,
+    /// It ends with this process.
+    Ours,
+}
+
+/// The hub of this home, started if need be.
+pub(crate) async fn ensure(home: &Home, life: Life) -> Result<Client> {
+    let path = home.hub_log();
+    let found = client::ensure(home.path(), PATIENCE, || start(home, life, &path)).await;
+    found.map_err(|error| {
+        let said = last_lines(&path, SHOWN);
+        let said = if said.is_empty() {
+            String::new()
+        } else {
+            format!("\nThe end of its log, {}:\n{said}", path.display())
+        };
+        anyhow!("{error}{said}")
+    })
+}
+
+/// The hub of this home if one runs.
+pub(crate) async fn find(home: &Home) -> Result<Option<Client>> {
+    let socket = config::socket(home.path())?;
+    match Client::connect(&socket).await {
+        Ok(client) => Ok(Some(client)),
+        Err(outrigger_hub::error::Error::Unreachable { .. }) => Ok(None),
+        Err(error) => Err(error).context("cannot look for the hub"),
+    }
+}
+
+fn start(home: &Home, life: Life, log: &Path) -> io::Result<Child> {
+    let log = open_log(log)?;
+    let mut command = Command::new(home::itself());
+    command.arg("hub").arg("--home").arg(home.path());
+    match life {
+        Life::OfItsOwn => command.arg("--detached").env_remove(under::PARENT),
+        Life::Ours => command.env(under::PARENT, std::process::id().to_string()),
+    };
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+}
+
+fn open_log(path: &Path) -> io::Result<File> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    if fs::metadata(path).is_ok_and(|log| log.len() > LOG_BYTES) {
+        fs::rename(path, path.with_extension("log.old"))?;
+    }
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// The end of a text file; empty when there is none.
+pub(crate) fn last_lines(path: &Path, count: usize) -> String {
+    let bytes = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines: Vec<&str> = text.lines().rev().take(count).collect();
+    lines.reverse();
+    lines.join("\n")
+}

@@ -3,6 +3,7 @@
 //! Written on plain HTTP/2 instead of generated service code: this is the hot half of every invocation, and bodies
 //! must stream through it.
 
+use crate::reflection;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use outrigger_channel::body::{self, Body};
@@ -17,6 +18,7 @@ use prost::Message as _;
 use std::convert::Infallible;
 use std::sync::Arc;
 
+const NAME: &str = "dapr.proto.internals.v1.ServiceInvocation";
 const SERVICE: &str = "/dapr.proto.internals.v1.ServiceInvocation/";
 
 /// Serves one request of another sidecar; cheap to clone.
@@ -51,6 +53,7 @@ impl Internal {
         let answer = match path {
             wire::CALL_LOCAL_STREAM => self.call_local_stream(request).await,
             wire::CALL_LOCAL => self.call_local(request).await,
+            _ if reflection::serves(path) => return Ok(reflection::answer(request, NAME).await),
             _ if path.starts_with(SERVICE) => {
                 let message = format!(
                     "{} is not available in this version of Outrigger",

@@ -12,6 +12,7 @@ mod metadata;
 mod observe;
 pub mod public;
 mod pubsub;
+mod reflection;
 mod secrets;
 mod state;
 mod subscribe;

@@ -16,7 +16,7 @@ use crate::internal::{proxy_target, refusal};
 use crate::observe::{Describe, Observed, Sinks, Sort};
 use crate::token::Token;
 use crate::unary::{self, Answer, Inbound};
-use crate::{invoke, metadata, pubsub, secrets, state, subscribe};
+use crate::{invoke, metadata, pubsub, reflection, secrets, state, subscribe};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -38,6 +38,7 @@ use std::convert::Infallible;
 use std::future::ready;
 use std::sync::Arc;
 
+const SERVICE: &str = "dapr.proto.runtime.v1.Dapr";
 const DAPR: &str = "/dapr.proto.runtime.v1.Dapr/";
 /// The workflow worker service; it has no package.
 const TASK_HUB: &str = "/TaskHubSidecarService/";
@@ -158,6 +159,9 @@ impl Door {
         let Some(method) = path.strip_prefix(DAPR) else {
             if path.starts_with(TASK_HUB) {
                 return Status::from(&catalogue::unimplemented(path.trim_start_matches('/'))).response();
+            }
+            if reflection::serves(path) {
+                return reflection::answer(request, SERVICE).await;
             }
             return shared.proxy(request).await;
         };

@@ -230,6 +230,28 @@ async fn traces() {
 }
 
 #[tokio::test]
+async fn reflection() {
+    let bench = Bench::new().await;
+    let symbol = |name: &str| {
+        let length = u8::try_from(name.len()).unwrap();
+        framed(&[&[0x22, length][..], name.as_bytes()].concat())
+    };
+    for version in ["v1", "v1alpha"] {
+        let path = format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
+        for (request, expected) in [
+            (framed(&[0x3a, 0]), "dapr.proto.runtime.v1.Dapr"),
+            (symbol("dapr.proto.runtime.v1.Dapr"), "SubscribeTopicEventsAlpha1"),
+            (symbol("google.protobuf.Any"), "google/protobuf/any.proto"),
+        ] {
+            let answer = bench.ask(&path, &[], request).await;
+            assert_eq!((answer.status().0, answer.messages.len()), (0, 1), "{version} {expected}");
+            let message = String::from_utf8_lossy(&answer.messages[0]).into_owned();
+            assert!(message.contains(expected), "{version}: {message}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_noted() {
     let bench = Bench::new().await;
     let request = proto::GetStateRequest {

@@ -21,7 +21,10 @@ pub(crate) fn door(
             app_id: config.app_id.clone(),
             body_limit: config.body_limit,
             api_token: config.api_token.0.clone(),
-            filter: Filter::new(rules(&configuration.api.allowed), rules(&configuration.api.denied)),
+            filter: Filter::new(
+                rules(&configuration.api.allowed),
+                rules(&configuration.api.denied),
+            ),
             api_logging,
         },
         Parts {

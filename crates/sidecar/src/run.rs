@@ -91,8 +91,10 @@ pub(crate) async fn life(
         log.info(format_args!("Dapr trace sampler initialized: {sampler}"));
     }
     let (pump_stop, pump_watch) = drain::channel();
-    if let Some(pump) = pump {
-        tasks.spawn("trace exporter", OnExit::Log, pump.run(pump_watch));
+    match pump {
+        Some(pump) => tasks.spawn("trace exporter", OnExit::Log, pump.run(pump_watch)),
+        // A claim that nobody holds must not be waited for at the end.
+        None => drop(pump_watch),
     }
     let (ready, outbound) = (Ready::new(), Ready::new());
     let (starting, outbound_starting) = (ready.part("runtime"), outbound.part("runtime"));

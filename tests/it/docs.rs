@@ -39,6 +39,7 @@ pages! {
     readme: "README.md",
     invocation: "docs/invocation.md",
     state: "docs/state.md",
+    pubsub: "docs/pubsub.md",
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Runs a page: an empty home, a folder, free ports, and processes that end with it.
 
 use super::page::{self, Block, Command, How, Kind, Page};
+use outrigger_testkit::process;
 use outrigger_testkit::servers::redis::{self, Redis};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::BTreeMap;
@@ -76,23 +77,6 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-/// The executable of this build: both are in one target folder.
-fn outrigger() -> PathBuf {
-    let own = std::env::current_exe().expect("a test knows its own path");
-    // target/debug/deps/it-0123456789abcdef
-    let folder = own
-        .parent()
-        .and_then(Path::parent)
-        .expect("a test is in target/<profile>/deps");
-    let program = folder.join("outrigger");
-    assert!(
-        program.is_file(),
-        "{} does not exist: run `cargo build --bin outrigger` first (`cargo xtask test` does)",
-        program.display()
-    );
-    program
-}
-
 fn is_installed(program: &str) -> bool {
     std::env::split_paths(&variable("PATH").unwrap_or_default()).any(|folder| folder.join(program).is_file())
 }
@@ -122,7 +106,8 @@ impl Stage {
         for name in ["bin", "home", "here"] {
             std::fs::create_dir(folder.path().join(name)).expect("a folder in a temporary folder");
         }
-        std::os::unix::fs::symlink(outrigger(), folder.path().join("bin/outrigger")).expect("a link");
+        std::os::unix::fs::symlink(process::outrigger(), folder.path().join("bin/outrigger"))
+            .expect("a link");
         // All are held until all are known, so that they differ.
         let listeners = PORTS.map(|port| {
             let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
@@ -170,7 +155,7 @@ impl Stage {
                 commands.len()
             }
             Kind::Appears(lines) => {
-                self.appears(block.line, lines).await;
+                self.appears(block.line, lines, 0).await;
                 0
             }
         }
@@ -214,15 +199,16 @@ impl Stage {
             group,
             said,
         });
-        self.appears(line, &command.output).await;
+        let started = self.background.len() - 1;
+        self.appears(line, &command.output, started).await;
     }
 
-    /// Waits until some process of the background has said these lines.
-    async fn appears(&self, line: usize, lines: &[String]) {
+    /// Waits until some process of the background, of those from the `first` on, has said these lines.
+    async fn appears(&self, line: usize, lines: &[String], first: usize) {
+        let among = self.background.get(first..).unwrap_or_default();
         let expected = self.all_here(lines);
         let until = Instant::now() + PATIENCE;
-        while !self
-            .background
+        while !among
             .iter()
             .any(|background| page::appeared(&expected, &background.said()))
         {
@@ -267,7 +253,6 @@ impl Stage {
         command
             .env("PATH", path)
             .env("HOME", self.folder.path().join("home"))
-            .env("PYTHONUNBUFFERED", "1")
             .current_dir(self.working())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

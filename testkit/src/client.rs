@@ -1,7 +1,7 @@
 //! An HTTP client of few words for tests.
 
 use bytes::Bytes;
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
@@ -12,7 +12,7 @@ use std::io;
 use std::time::Duration;
 
 /// A body that may be streamed.
-pub type Body = BoxBody<Bytes, io::Error>;
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// A client with its own connections.
 #[derive(Clone)]
@@ -116,7 +116,7 @@ impl Client {
 pub fn full(body: impl Into<Bytes>) -> Body {
     Full::new(body.into())
         .map_err(|never: Infallible| match never {})
-        .boxed()
+        .boxed_unsync()
 }
 
 fn describe(error: &dyn std::error::Error) -> String {

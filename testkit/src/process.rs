@@ -67,6 +67,10 @@ impl Process {
         self
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// # Panics
     /// When it runs already or cannot be started.
     pub fn start(&mut self) {

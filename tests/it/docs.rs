@@ -40,6 +40,10 @@ pages! {
     invocation: "docs/invocation.md",
     state: "docs/state.md",
     pubsub: "docs/pubsub.md",
+    secrets: "docs/secrets.md",
+    tracing: "docs/tracing.md",
+    metrics: "docs/metrics.md",
+    health: "docs/health.md",
 }
 
 #[test]

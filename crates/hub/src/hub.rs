@@ -29,6 +29,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// How long members and tasks may take to end.
 const ENDING: Duration = Duration::from_secs(5);
@@ -39,7 +40,6 @@ pub struct Hub {
     config: Config,
     log: outrigger_daemon::log::Log,
     store: Store,
-    _lock: Lock,
 }
 
 /// The state of a hub and the thread that changes it.
@@ -49,7 +49,10 @@ pub(crate) struct Store {
     pub(crate) topics: Arc<Topics>,
     pub(crate) segments: Arc<Segments>,
     pub(crate) health: Arc<Health>,
+    /// Ends when the last handle is dropped. It holds the folder's lock.
     pub(crate) writer: JoinHandle<()>,
+    /// Closed when it has ended, however.
+    pub(crate) writing: oneshot::Receiver<()>,
 }
 
 /// Why a hub ended.
@@ -74,13 +77,9 @@ impl Hub {
         let lock = folder::lock(&folder)?;
         let logs = folder.join("log");
         folder::create(&logs)?;
-        let store = open_store(&config, &log, Arc::new(Folder(logs)), &folder.join("kv.redb"))?;
-        Ok(Self {
-            config,
-            log,
-            store,
-            _lock: lock,
-        })
+        let volume = Arc::new(Folder(logs));
+        let store = open_store(&config, &log, volume, &folder.join("kv.redb"), Some(lock))?;
+        Ok(Self { config, log, store })
     }
 
     /// Listens and serves until `stop` drains, somebody asks the hub to end, or nobody was connected for long.
@@ -89,12 +88,7 @@ impl Hub {
     /// # Errors
     /// The socket cannot be made, or somebody else listens on it.
     pub async fn serve(self, stop: drain::Watch) -> Result<Ended> {
-        let Self {
-            config,
-            log,
-            store,
-            _lock,
-        } = self;
+        let Self { config, log, store } = self;
         let Store {
             commit,
             kv,
@@ -102,6 +96,7 @@ impl Hub {
             segments,
             health,
             writer,
+            writing,
         } = store;
         let door = server::door::Door::bind(&config.socket()?).await?;
         let (doors, doors_watch) = drain::channel();
@@ -137,6 +132,7 @@ impl Hub {
             () = stop.draining() => Ended::Asked,
             () = end_watch.draining() => if tasks.casualty().is_some() { Ended::Failed } else { Ended::Asked },
             () = idle => Ended::Idle,
+            _ = writing => Ended::Failed,
         };
         log.info(match ended {
             Ended::Asked => "hub is ending: asked to",
@@ -155,6 +151,8 @@ impl Hub {
         }
         drop(tasks);
         drop(broker);
+        // Before the writer gives the folder back: then the name may be another hub's.
+        remove_socket(&path, &log);
         match tokio::task::spawn_blocking(move || writer.join()).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => {
@@ -183,12 +181,13 @@ fn describe(fsync: Fsync) -> String {
     }
 }
 
-/// Recovers the state and starts the commit thread.
+/// Recovers the state and starts the commit thread, which keeps the lock until it ends.
 pub(crate) fn open_store(
     config: &Config,
     log: &outrigger_daemon::log::Log,
     volume: Arc<dyn Volume>,
     engine: &Path,
+    lock: Option<Lock>,
 ) -> Result<Store> {
     let (engine, checkpoint) = Engine::open(engine)?;
     let mut recovery = Recovery::new(config, engine, checkpoint)?;
@@ -228,10 +227,16 @@ pub(crate) fn open_store(
         output: log.clone(),
         checkpoint,
     });
+    let (ends, writing) = oneshot::channel();
     let thread = writer.and_then(|writer| {
+        let run = move || {
+            // Dropped last, also by a panic.
+            let _held: (oneshot::Sender<()>, Option<Lock>) = (ends, lock);
+            writer.run(&queue);
+        };
         std::thread::Builder::new()
             .name("hub-commit".to_owned())
-            .spawn(move || writer.run(&queue))
+            .spawn(run)
     });
     let writer = thread.map_err(|source| Error::io("cannot start a thread for", "the hub's log", source))?;
     Ok(Store {
@@ -241,6 +246,7 @@ pub(crate) fn open_store(
         segments,
         health,
         writer,
+        writing,
     })
 }
 

@@ -56,6 +56,11 @@ impl Checkpointer {
         self.jobs.as_ref().is_some_and(|jobs| jobs.try_send(job).is_ok())
     }
 
+    /// Whether the thread has ended although nobody told it to: it panicked.
+    pub(super) fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Waits for the attempt that is under way and ends the thread. Answers whether it ended well.
     pub(super) fn finish(&mut self) -> bool {
         self.jobs = None;

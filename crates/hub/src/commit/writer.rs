@@ -200,6 +200,11 @@ impl Writer {
                 let what = format!("{limit} bytes of values wait for a checkpoint, which fails: {cause}");
                 return Some(Failure::new(Reason::DiskFull, what));
             }
+            if self.checkpointer.has_ended() {
+                let what =
+                    "values wait for a checkpoint, and the checkpoint thread has ended: start the hub again";
+                return Some(Failure::new(Reason::DiskFailed, what));
+            }
             if !self.kv.is_sealed() {
                 return None;
             }
@@ -471,7 +476,8 @@ impl Writer {
         self.sync();
         if self.log.next() > self.checkpointer.done() {
             // One that is under way ends first; if it keeps failing, the log has everything.
-            while self.kv.is_sealed() && self.health.engine.get().is_none() {
+            while self.kv.is_sealed() && self.health.engine.get().is_none() && !self.checkpointer.has_ended()
+            {
                 std::thread::sleep(Duration::from_millis(2));
             }
             self.begin_checkpoint();

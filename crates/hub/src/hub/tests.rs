@@ -7,7 +7,6 @@ use outrigger_daemon::tasks::Tasks;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use tempfile::TempDir;
-use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -160,7 +159,7 @@ async fn the_interval_policy_syncs_later_and_loses_nothing_when_it_ends() {
         let folder = config.folder();
         crate::folder::create(&folder.join("log")).unwrap();
         let volume = Arc::new(Folder(folder.join("log")));
-        let store = open_store(&config, &quiet(), volume, &folder.join("kv.redb")).unwrap();
+        let store = open_store(&config, &quiet(), volume, &folder.join("kv.redb"), None).unwrap();
         assert_eq!(
             store.topics.all().first().map_or(1, |topic| topic.range().1),
             round * 10 + 1

@@ -5,11 +5,12 @@
 //!
 //! Invariants
 //! - Every call is answered, whatever it contains; refusals name what is wrong.
-//! - Messages of our own methods are bounded (`--max-body-size`) in both directions; proxied bodies are never collected.
+//! - Messages are bounded (`--max-body-size`) in both directions; bodies of calls that are passed on are never collected.
 //!
 //! Deliberately absent: policy (that is `runtime`'s), listening and draining (`daemon`'s), compressed messages, and methods of
 //! building blocks that this version does not have, which say so.
 
+use crate::bounded::Excess;
 use crate::error::{Failure, GRPC, Status, code};
 use crate::filter::Filter;
 use crate::internal::{proxy_target, refusal};
@@ -22,6 +23,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use outrigger_channel::body::Body;
+use outrigger_daemon::drain::Trigger;
 use outrigger_daemon::log::Log;
 use outrigger_daemon::metrics;
 use outrigger_daemon::trace::Tracer;
@@ -76,6 +78,8 @@ pub struct Blocks {
     pub secrets: Arc<Secrets>,
     /// Called for `Shutdown`, before the answer leaves. Must not block.
     pub shutdown: Arc<dyn Fn(Shutdown) + Send + Sync>,
+    /// Fired when calls under way are to end.
+    pub drain: Trigger,
 }
 
 /// How the sidecar is asked to stop.
@@ -176,7 +180,7 @@ impl Door {
             Err(status) => return status.response(),
         };
         if method == "SubscribeTopicEventsAlpha1" {
-            let answer = subscribe::subscribe(&shared.blocks.pubsub, inbound, &shared.log).await;
+            let answer = subscribe::subscribe(&shared.blocks, inbound, &shared.log).await;
             let answer = answer.unwrap_or_else(|failure| shared.status(failure).response());
             return observed.streaming(&shared.sinks, answer, false);
         }
@@ -210,6 +214,7 @@ impl Shared {
             pubsub,
             secrets,
             shutdown,
+            ..
         } = &self.blocks;
         let trace = seen.context().cloned();
         match method {
@@ -268,16 +273,19 @@ impl Shared {
         // COMPAT(pkg/diagnostics/grpc_monitoring.go): streams are counted by this name only.
         let counted = request.headers().contains_key("dapr-app-id");
         let trace = observed.context().cloned();
+        let excess = Excess::new(self.limit);
+        let request = request.map(|body| excess.request(Body::from(body)));
         let answer = self
             .blocks
             .invoke
-            .proxy(&target, request.map(Body::from), Origin::Api, trace.as_ref())
+            .proxy(&target, request, Origin::Api, trace.as_ref())
             .await;
-        observed.streaming(
-            &self.sinks,
-            answer.unwrap_or_else(|refused| refusal(&refused)),
-            counted,
-        )
+        let answer = match (excess.status(), answer) {
+            (Some(status), _) => status.response(),
+            (None, Ok(answer)) => excess.answer(answer),
+            (None, Err(refused)) => refusal(&refused),
+        };
+        observed.streaming(&self.sinks, answer, counted)
     }
 
     /// A failure as its caller sees it; use cases' failures are counted and logged.

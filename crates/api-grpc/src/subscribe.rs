@@ -6,6 +6,7 @@
 //! COMPAT(pkg/api/grpc/subscribe.go, pkg/runtime/pubsub/streamer): order, texts, and that refusals have no code of their own.
 
 use crate::error::{Failure, GRPC, Status, code};
+use crate::public::Blocks;
 use crate::unary::Inbound;
 use bytes::Bytes;
 use futures::stream;
@@ -19,7 +20,6 @@ use outrigger_channel::body::{Body, Error};
 use outrigger_channel::wire::{self, Frames};
 use outrigger_daemon::log::Log;
 use outrigger_proto::dapr::runtime::v1 as proto;
-use outrigger_runtime::pubsub::Pubsub;
 use outrigger_runtime::pubsub::stream::{Event, Stream, Subscribe};
 use prost::Message;
 use proto::subscribe_topic_events_request_alpha1::SubscribeTopicEventsRequestType as Asked;
@@ -45,16 +45,17 @@ enum Progress {
 
 /// `SubscribeTopicEventsAlpha1`. On `Ok` the broker has accepted the subscription.
 pub(crate) async fn subscribe(
-    pubsub: &Pubsub,
+    blocks: &Blocks,
     inbound: Inbound,
     log: &Log,
 ) -> Result<Response<Body>, Failure> {
     let Inbound { body, limit, .. } = inbound;
     let mut frames = Frames::new(body, limit);
-    let first = frames
-        .message()
-        .await?
-        .ok_or_else(|| refused("initial request is required"))?;
+    let first = tokio::select! {
+        first = frames.message() => first?,
+        () = blocks.drain.watch().draining() => return Err(refused("api server closed").into()),
+    };
+    let first = first.ok_or_else(|| refused("initial request is required"))?;
     let initial = match decode(first)? {
         Some(Asked::InitialRequest(initial)) => initial,
         Some(Asked::EventProcessed(_)) | None => return Err(refused("initial request is required").into()),
@@ -71,7 +72,7 @@ pub(crate) async fn subscribe(
         metadata: initial.metadata.into_iter().collect(),
         dead_letter_topic: initial.dead_letter_topic.unwrap_or_default(),
     };
-    let stream = pubsub.stream(subscribe).await?;
+    let stream = blocks.pubsub.stream(subscribe).await?;
     let session = Session {
         stream,
         frames,

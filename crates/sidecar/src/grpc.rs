@@ -3,6 +3,7 @@
 use crate::assemble::{Assembled, Context};
 use outrigger_api_grpc::Filter;
 use outrigger_api_grpc::public::{Blocks, Config, Door, Parts, Shutdown};
+use outrigger_daemon::drain::Trigger;
 use outrigger_daemon::metrics;
 use outrigger_resources::configuration::access::ApiRule;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ pub(crate) fn door(
     errors: Option<Arc<metrics::Errors>>,
     api_logging: bool,
     shutdown: Arc<dyn Fn(Shutdown) + Send + Sync>,
+    drain: Trigger,
 ) -> Door {
     let (config, configuration) = (context.config, context.configuration);
     Door::new(
@@ -43,6 +45,7 @@ pub(crate) fn door(
             pubsub: assembled.pubsub.clone(),
             secrets: assembled.secrets.clone(),
             shutdown,
+            drain,
         },
     )
 }

@@ -112,6 +112,9 @@ pub(crate) async fn life(
         outbound: &outbound,
     };
     let assembled = context.assemble().await?;
+    // Tools wait for these lines (features 3.17), and they are true of every sidecar of this version.
+    log.info("Actor runtime disabled");
+    log.info("Scheduler disabled");
     let (commands, mut command) = mpsc::channel(4);
     let doors = open(&context, &configuration, &assembled, bound, commands, &tasks)?;
     outbound_starting.done();
@@ -350,6 +353,7 @@ fn open(
                 outrigger_api_grpc::public::Shutdown::Force => Shutdown::Force,
             });
         }),
+        drain.clone(),
     );
     for listener in listeners.grpc {
         let (door, options) = (grpc_door.clone(), http2.clone());

@@ -54,7 +54,7 @@ pub(super) struct Bench {
     lines: Lines,
     // Dropping them ends the servers.
     _tasks: Tasks,
-    _drain: Trigger,
+    pub(super) drain: Trigger,
 }
 
 /// How the door of a test differs from the usual one.
@@ -195,6 +195,7 @@ impl Bench {
                 pubsub: Arc::clone(&pubsub),
                 secrets: Arc::new(Secrets::new(live, policies, component_metrics)),
                 shutdown: Arc::new(move |how| asked.lock().unwrap().push(how)),
+                drain: drain.clone(),
             },
         );
         let address = listen(&tasks, &watch, &log, move |_: &Socket| door.service()).await;
@@ -210,7 +211,7 @@ impl Bench {
             log,
             lines,
             _tasks: tasks,
-            _drain: drain,
+            drain,
         }
     }
 

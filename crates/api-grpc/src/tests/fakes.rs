@@ -1,5 +1,7 @@
 //! An app, and seams that no in-memory component covers.
 
+use super::bench::LIMIT;
+use super::requests::framed;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::{Body as HttpBody, Frame};
@@ -92,13 +94,16 @@ impl AppChannel for App {
 }
 
 /// A gRPC service: answers with the request's own bytes as they come, names of its fields in `x-names`, and trailers.
-/// `/shop.Orders/Fail` answers with a status and nothing else.
+/// `/shop.Orders/Fail` answers with a status and nothing else, `/shop.Orders/Large` with more than is allowed.
 pub(super) fn echo(request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
     if head.uri.path().ends_with("/Fail") {
         let mut response = Response::new(Body::Empty);
         *response.headers_mut() = wire::grpc_trailers(9, "not today");
         return response;
+    }
+    if head.uri.path().ends_with("/Large") {
+        return Response::new(Body::Full(framed(&vec![7; LIMIT + 1])));
     }
     let mut names: Vec<&str> = head.headers.keys().map(HeaderName::as_str).collect();
     names.sort_unstable();

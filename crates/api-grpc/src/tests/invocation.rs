@@ -1,13 +1,13 @@
 //! `InvokeService`, and calls of other services passed on.
 
-use super::bench::{Answer, Bench, Plan};
+use super::bench::{Answer, Bench, LIMIT, Plan};
 use super::fakes::text;
 use super::requests::framed;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use http_body::Frame;
 use outrigger_channel::body::{Body, Error};
-use outrigger_channel::wire::Frames;
+use outrigger_channel::wire::{self, Frames};
 use outrigger_proto::any::Any;
 use outrigger_proto::dapr::common::v1::{HttpExtension, InvokeRequest};
 use outrigger_proto::dapr::runtime::v1::InvokeServiceRequest;
@@ -178,7 +178,7 @@ async fn other_services_are_passed_on() {
     })
     .await;
     let token = ("dapr-api-token", "secret");
-    let messages = [framed(b"one"), framed(b""), framed(&[7; 100_000])].concat();
+    let messages = [framed(b"one"), framed(b""), framed(&[7; 60_000])].concat();
     let fields = [
         token,
         ("dapr-app-id", "shop"),
@@ -190,7 +190,7 @@ async fn other_services_are_passed_on() {
         .await;
     assert_eq!(answer.status(), (0, String::new()));
     let lengths: Vec<usize> = answer.messages.iter().map(Bytes::len).collect();
-    assert_eq!(lengths, [3, 0, 100_000]);
+    assert_eq!(lengths, [3, 0, 60_000]);
     assert_eq!(text(&answer.trailers, "x-after"), Some("all"));
     assert_eq!(
         text(&answer.headers, "content-type"),
@@ -250,6 +250,46 @@ async fn calls_that_cannot_be_passed_on() {
             .1
             .contains("TaskHubSidecarService/GetWorkItems is not available in this version")
     );
+}
+
+#[tokio::test]
+async fn messages_passed_on_are_bounded() {
+    let bench = Bench::new().await;
+    let fields = [("dapr-app-id", "shop")];
+    let large = LIMIT + 1;
+    let refused = (
+        8,
+        format!("grpc: received message larger than max ({large} vs. {LIMIT})"),
+    );
+    let message = framed(&vec![7; large]);
+    assert_eq!(
+        bench
+            .ask("/shop.Orders/Stream", &fields, message.clone())
+            .await
+            .status(),
+        refused
+    );
+    // Behind one that is not too large, and while the answer is under way.
+    let answer = bench
+        .ask(
+            "/shop.Orders/Stream",
+            &fields,
+            Bytes::from([framed(b"one"), message].concat()),
+        )
+        .await;
+    assert_eq!(answer.status(), refused);
+    let answer = bench.ask("/shop.Orders/Large", &fields, framed(b"")).await;
+    assert_eq!(answer.status(), refused);
+    let (write, written) = mpsc::channel(1);
+    let answer = bench
+        .send("/shop.Orders/Stream", &fields, Body::stream(Written(written)))
+        .await;
+    let mut frames = Frames::new(answer.into_body(), usize::MAX);
+    write.send(framed(b"one")).await.unwrap();
+    assert_eq!(frames.message().await.unwrap().unwrap(), "one");
+    write.send(framed(&vec![7; large])).await.unwrap();
+    assert!(frames.message().await.unwrap().is_none());
+    assert_eq!(wire::grpc_status(frames.trailers().unwrap()), Some(refused));
 }
 
 /// A request body that is written while the answer is read.

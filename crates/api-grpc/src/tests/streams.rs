@@ -172,6 +172,26 @@ async fn stopping_ends_streams() {
 }
 
 #[tokio::test]
+async fn draining_ends_streams_that_say_nothing() {
+    let Bench { client, drain, .. } = &mut Bench::new().await;
+    let (ask, asks) = mpsc::channel(1);
+    let asks = futures::stream::unfold(asks, async |mut asks: mpsc::Receiver<_>| {
+        Some((asks.recv().await?, asks))
+    });
+    let firing = async {
+        tokio::task::yield_now().await;
+        drain.fire();
+    };
+    let (answer, ()) = tokio::join!(client.subscribe_topic_events_alpha1(asks), firing);
+    let status = answer.unwrap_err();
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::Unknown, "api server closed")
+    );
+    drop(ask);
+}
+
+#[tokio::test]
 async fn refusals() {
     let Bench { client, pubsub, .. } = &mut Bench::new().await;
     for (first, code, text) in [

@@ -244,7 +244,11 @@ async fn reflection() {
             (symbol("google.protobuf.Any"), "google/protobuf/any.proto"),
         ] {
             let answer = bench.ask(&path, &[], request).await;
-            assert_eq!((answer.status().0, answer.messages.len()), (0, 1), "{version} {expected}");
+            assert_eq!(
+                (answer.status().0, answer.messages.len()),
+                (0, 1),
+                "{version} {expected}"
+            );
             let message = String::from_utf8_lossy(&answer.messages[0]).into_owned();
             assert!(message.contains(expected), "{version}: {message}");
         }

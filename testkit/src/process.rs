@@ -142,12 +142,18 @@ impl Process {
             .expect("ours to wait for")
     }
 
+    /// # Panics
+    /// When it is not running.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// Resident memory in bytes.
     ///
     /// # Panics
     /// When it is not running.
     pub fn resident(&self) -> u64 {
-        let pid = self.child.as_ref().expect("it runs").id();
+        let pid = self.id();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
         let line = status
             .lines()

@@ -44,6 +44,8 @@ pages! {
     tracing: "docs/tracing.md",
     metrics: "docs/metrics.md",
     health: "docs/health.md",
+    components: "docs/components.md",
+    configuration: "docs/configuration.md",
 }
 
 #[test]

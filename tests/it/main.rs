@@ -3,7 +3,8 @@
 mod cluster;
 
 mod backpressure;
-mod bad_input;
+mod bad_start;
+mod bad_wire;
 mod docs;
 mod kills;
 mod two_sidecars;

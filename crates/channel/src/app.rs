@@ -8,6 +8,7 @@ mod http1;
 use crate::body::Body;
 use crate::call::{Call, Reply};
 use crate::error::Error;
+use crate::wire::MOST_FIELDS;
 use ::bytes::Bytes;
 use outrigger_component::metadata::Metadata;
 use outrigger_daemon::trace::Context;
@@ -101,6 +102,17 @@ pub fn grpc_code_of_http(status: u16) -> i32 {
         503 => 14,
         _ => 2,
     }
+}
+
+/// Room for an event's metadata as header fields.
+fn fields_for(metadata: &Metadata) -> Result<::http::HeaderMap, Error> {
+    let count = metadata.len();
+    if count > MOST_FIELDS {
+        return Err(Error::Invalid(format!(
+            "the event has {count} metadata entries, and at most {MOST_FIELDS} can be sent to the app"
+        )));
+    }
+    Ok(::http::HeaderMap::with_capacity(count + 4))
 }
 
 /// Writes the trace of this hop into the app's headers.

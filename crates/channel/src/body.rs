@@ -77,7 +77,10 @@ impl Body {
                 Some(head) => {
                     if rest.is_empty() {
                         // An announced length is only a promise: memory is not taken for all of it at once.
-                        let expected = usize::try_from(body.size_hint().lower()).unwrap_or(0).min(limit).min(AHEAD);
+                        let expected = usize::try_from(body.size_hint().lower())
+                            .unwrap_or(0)
+                            .min(limit)
+                            .min(AHEAD);
                         rest.reserve(head.len() + data.len() + expected);
                         rest.extend_from_slice(head);
                     }

@@ -22,6 +22,8 @@ use std::sync::Arc;
 
 /// Endpoints whose connections are kept; beyond it the map is begun anew (the addresses of a mesh change slowly).
 const KEPT: usize = 1024;
+/// Room for the head of a message beside its body, in bytes: a body of just the largest size must pass with its headers.
+pub const HEAD: usize = 1 << 20;
 
 /// Calls to other sidecars.
 ///
@@ -184,7 +186,7 @@ impl PeerChannel for Peers {
             )));
         }
         grpc::check(&head.headers)?;
-        let mut frames = Frames::new(incoming, self.limit);
+        let mut frames = Frames::new(incoming, self.limit.saturating_add(HEAD));
         let Some(first) = frames.message().await.map_err(malformed)? else {
             grpc::check(frames.trailers().unwrap_or(&HeaderMap::new()))?;
             return Err(Error::Malformed("no response received from stream".to_owned()));

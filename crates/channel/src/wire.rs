@@ -29,6 +29,10 @@ pub const CALLER_NAMESPACE: &str = "dapr-caller-namespace";
 pub const CALLEE_APP_ID: &str = "dapr-callee-app-id";
 pub const DESTINATION_APP_ID: &str = "destination-app-id";
 
+/// Most header fields that one message may have. A [`HeaderMap`] panics when it is to hold some 25000, and a message
+/// of a few hundred kilobytes has room for more than that.
+pub(crate) const MOST_FIELDS: usize = 4096;
+
 /// Length of a gRPC message header: one byte of flags, four bytes of length.
 pub const PREFIX: usize = 5;
 
@@ -45,6 +49,8 @@ pub enum Error {
     Truncated(usize),
     #[error("message cannot be decoded: {0}")]
     Decode(#[from] prost::DecodeError),
+    #[error("message has more than {MOST_FIELDS} header fields")]
+    TooManyFields,
     #[error("invalid sequence number received: {got} (expected: {expected})")]
     Sequence { got: u64, expected: u64 },
     #[error("{0}")]
@@ -438,7 +444,7 @@ pub fn call(head: internals::InternalInvokeRequest, body: Body) -> Result<Call, 
         ));
     };
     let extension = message.http_extension.unwrap_or_default();
-    let mut headers = headers(head.metadata);
+    let mut headers = headers(head.metadata)?;
     let data = message.data.unwrap_or_default();
     set_content_type(&mut headers, &message.content_type, &data.type_url);
     Ok(Call {
@@ -507,7 +513,7 @@ pub fn reply(head: internals::InternalInvokeResponse, body: Body) -> Result<Repl
             "response does not contain the required fields in the leading chunk",
         ));
     };
-    let mut headers = headers(head.headers);
+    let mut headers = headers(head.headers)?;
     let message = head.message.unwrap_or_default();
     let data = message.data.unwrap_or_default();
     set_content_type(&mut headers, &message.content_type, &data.type_url);
@@ -525,7 +531,7 @@ pub fn reply(head: internals::InternalInvokeResponse, body: Body) -> Result<Repl
             },
         },
         headers,
-        trailers: self::headers(head.trailers),
+        trailers: self::headers(head.trailers)?,
         body: if data.value.is_empty() {
             body
         } else {
@@ -612,7 +618,11 @@ fn text(value: &HeaderValue) -> String {
     )
 }
 
-fn headers(fields: Fields) -> HeaderMap {
+fn headers(fields: Fields) -> Result<HeaderMap, Error> {
+    let values: usize = fields.values().map(|list| list.values.len()).sum();
+    if fields.len().max(values) > MOST_FIELDS {
+        return Err(Error::TooManyFields);
+    }
     let mut headers = HeaderMap::with_capacity(fields.len());
     for (name, list) in fields {
         let Ok(name) = HeaderName::try_from(name) else {
@@ -625,7 +635,7 @@ fn headers(fields: Fields) -> HeaderMap {
             }
         }
     }
-    headers
+    Ok(headers)
 }
 
 /// `content-type` → `Content-Type`, as Go's net/http writes header names.
@@ -690,9 +700,10 @@ fn percent_decode(text: &[u8]) -> String {
     while let Some((&byte, tail)) = rest.split_first() {
         let decoded = (byte == b'%')
             .then(|| {
-                tail.get(..2)
-                    .and_then(|hex| std::str::from_utf8(hex).ok())
-                    .and_then(|hex| u8::from_str_radix(hex, 16).ok())
+                // Not `from_str_radix`, which takes a sign.
+                let (&[high, low], _) = tail.split_first_chunk::<2>()?;
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                u8::try_from(digit(high)? * 16 + digit(low)?).ok()
             })
             .flatten();
         match decoded {

@@ -189,7 +189,7 @@ impl AppChannel for GrpcApp {
 
     async fn deliver(&self, event: TopicEvent) -> Result<Outcome, Error> {
         let message = topic_event(&event)?;
-        let mut headers = HeaderMap::with_capacity(event.metadata.len() + 4);
+        let mut headers = super::fields_for(&event.metadata)?;
         for (name, value) in event.metadata.iter() {
             // What cannot be metadata of a call cannot be sent: it is left out.
             if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
@@ -246,7 +246,7 @@ pub fn outcome(status: i32) -> Result<Outcome, Error> {
 /// prefix `dapr-`.
 /// COMPAT(pkg/messaging/v1/util.go): the list of permanent names.
 pub fn metadata_of(headers: &HeaderMap) -> HeaderMap {
-    let mut metadata = HeaderMap::with_capacity(headers.len());
+    let mut metadata = HeaderMap::with_capacity(headers.keys_len());
     for (name, value) in headers {
         let text = name.as_str();
         if text == wire::DESTINATION_APP_ID {

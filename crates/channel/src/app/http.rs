@@ -222,7 +222,7 @@ impl AppChannel for HttpApp {
     }
 
     async fn deliver(&self, event: TopicEvent) -> Result<Outcome, Error> {
-        let mut headers = HeaderMap::with_capacity(event.metadata.len() + 4);
+        let mut headers = super::fields_for(&event.metadata)?;
         for (name, value) in event.metadata.iter() {
             // Names or values that cannot be HTTP fields are left out, as they could not be sent at all.
             if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))

@@ -7,9 +7,11 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame};
 use outrigger_proto::dapr::common::v1::StreamPayload;
-use outrigger_proto::dapr::internals::v1::{InternalInvokeRequestStream, InternalInvokeResponseStream};
+use outrigger_proto::dapr::internals::v1::{
+    InternalInvokeRequestStream, InternalInvokeResponseStream, ListStringValue,
+};
 use prost::Message as _;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -130,6 +132,40 @@ fn a_reply_survives_the_wire() {
     }
 }
 
+/// A `HeaderMap` panics when it is to hold some 25000 fields.
+#[test]
+fn too_many_fields_are_refused() {
+    for (names, values, fits) in [
+        (4096, 1, true),
+        (4097, 1, false),
+        (4097, 0, false),
+        (40_000, 1, false),
+        (1, 4096, true),
+        (1, 40_000, false),
+    ] {
+        let fields: HashMap<_, _> = (0..names)
+            .map(|number| {
+                let values = vec!["v".to_owned(); values];
+                (format!("h{number}"), ListStringValue { values })
+            })
+            .collect();
+        let mut head = request_head(&mut sample_call(Body::Empty));
+        head.metadata = fields.clone();
+        let taken = call(head, Body::Empty);
+        assert_eq!(taken.is_ok(), fits, "call with {names} names, {values} values");
+        for trailers in [false, true] {
+            let mut head = reply_head(&Reply::http(200, Bytes::new()));
+            if trailers {
+                head.trailers = fields.clone();
+            } else {
+                head.headers = fields.clone();
+            }
+            let taken = reply(head, Body::Empty);
+            assert_eq!(taken.is_ok(), fits, "reply with {names} names, {values} values");
+        }
+    }
+}
+
 /// Sends a body of the given pieces through both halves of the protocol.
 async fn through(pieces: &[&[u8]]) -> Result<Bytes, body::Error> {
     let head = InternalInvokeRequestStream::default();
@@ -200,5 +236,21 @@ fn status_text_is_percent_encoded() {
             Some((13, text.to_owned())),
             "{text}"
         );
+    }
+}
+
+#[test]
+fn what_is_no_escape_stays() {
+    for (sent, expected) in [
+        ("%41%c3%a9", "Aé"),
+        ("100%", "100%"),
+        ("%4", "%4"),
+        ("%zz", "%zz"),
+        ("%+1", "%+1"),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-status", "2".parse().expect("value"));
+        headers.insert("grpc-message", sent.parse().expect("value"));
+        assert_eq!(grpc_status(&headers), Some((2, expected.to_owned())), "{sent}");
     }
 }

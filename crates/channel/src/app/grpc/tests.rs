@@ -1,5 +1,5 @@
 use super::topic_event;
-use crate::app::TopicEvent;
+use crate::app::{TopicEvent, fields_for};
 use bytes::Bytes;
 use outrigger_component::metadata::Metadata;
 use prost_types::value::Kind;
@@ -64,4 +64,13 @@ fn what_is_no_event_is_refused() {
         let error = topic_event(&event(envelope)).expect_err("must fail").to_string();
         assert!(error.contains(expected), "{error}");
     }
+}
+
+/// A `HeaderMap` panics when it is to hold some 25000 fields.
+#[test]
+fn metadata_beyond_all_measure_is_refused() {
+    let metadata = |count: u32| (0..count).map(|number| (format!("m{number}"), "v")).collect();
+    assert!(fields_for(&metadata(4096)).is_ok());
+    let error = fields_for(&metadata(30_000)).expect_err("must fail").to_string();
+    assert!(error.contains("30000 metadata entries"), "{error}");
 }

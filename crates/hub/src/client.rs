@@ -6,7 +6,8 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::folder;
 use outrigger_proto::hub::v1::control_client::ControlClient;
-use outrigger_proto::hub::v1::{ShutdownRequest, StatusRequest, StatusResponse};
+use outrigger_proto::hub::v1::names_client::NamesClient;
+use outrigger_proto::hub::v1::{ShutdownRequest, StatusRequest, StatusResponse, WatchRequest};
 use rustix::fs::FlockOperation;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -27,6 +28,7 @@ const STARTING: &str = "starting";
 #[derive(Debug, Clone)]
 pub struct Client {
     control: ControlClient<Channel>,
+    names: NamesClient<Channel>,
     socket: PathBuf,
 }
 
@@ -46,7 +48,8 @@ impl Client {
             .await
             .map_err(|error| unreachable(root(&error)))?;
         Ok(Self {
-            control: ControlClient::new(channel).max_decoding_message_size(usize::MAX),
+            control: ControlClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
+            names: NamesClient::new(channel).max_decoding_message_size(usize::MAX),
             socket: socket.to_owned(),
         })
     }
@@ -66,6 +69,15 @@ impl Client {
         let answer = self.control.clone().shutdown(ShutdownRequest {}).await;
         answer.map_err(|status| self.refused(&status))?;
         Ok(())
+    }
+
+    /// Returns when this hub is gone, whether it ended or was killed. Who needs a hub calls [`ensure`] then.
+    pub async fn ended(&self) {
+        // The hub ends this stream when it ends, and the system when the hub cannot.
+        if let Ok(answer) = self.names.clone().watch(WatchRequest {}).await {
+            let mut lists = answer.into_inner();
+            while let Ok(Some(_)) = lists.message().await {}
+        }
     }
 
     fn refused(&self, status: &tonic::Status) -> Error {

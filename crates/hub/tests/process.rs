@@ -337,7 +337,18 @@ async fn of_several_that_need_a_hub_one_starts_it() {
     let old = Client::connect(&config::socket(&path).unwrap()).await.unwrap();
     old.shutdown().await.unwrap();
     let hub = client::ensure(&path, SOON, || spawn(&path)).await.unwrap();
-    assert_ne!(hub.status().await.unwrap().pid, u64::from(started[0]));
+    let pid = hub.status().await.unwrap().pid;
+    assert_ne!(pid, u64::from(started[0]));
+    // One that is killed is noticed at once.
+    let mut ended = std::pin::pin!(hub.ended());
+    assert!(timeout(Duration::from_millis(200), &mut ended).await.is_err());
+    let killed = Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    timeout(SOON, ended).await.expect("its end is not noticed");
+    let hub = client::ensure(&path, SOON, || spawn(&path)).await.unwrap();
     hub.shutdown().await.unwrap();
     assert!(client::gone(&path, SOON).await.unwrap());
     // One that cannot start is an error that says so.

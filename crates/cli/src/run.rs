@@ -57,11 +57,11 @@ pub(crate) struct Flags {
 }
 
 pub(crate) async fn run(flags: Flags, context: &Context) -> Result<u8> {
-    if flags.kubernetes {
-        bail!("running on Kubernetes is not available in this version of Outrigger");
-    }
     let (sender, wish) = watch::channel(Wish::Run);
     let work = async {
+        if flags.kubernetes {
+            bail!("running on Kubernetes is not available in this version of Outrigger");
+        }
         match flags.run_file.clone() {
             Some(file) => many::run(&file, &flags, context, wish).await,
             None => single(flags, context, wish).await,

@@ -253,10 +253,14 @@ impl World {
         };
         let mut chosen = Chosen::default();
         for service in Service::ALL {
-            let port = chosen.any()?;
+            let mut port = || chosen.lasting().map(|port| Some(i64::from(port)));
             let single = Single {
                 app_id: Some(service.id().to_owned()),
-                app_port: Some(port.into()),
+                app_port: port()?,
+                dapr_http_port: port()?,
+                dapr_grpc_port: port()?,
+                dapr_internal_grpc_port: port()?,
+                metrics_port: port()?,
                 ..Single::default()
             };
             let shared = Shared {
@@ -271,7 +275,7 @@ impl World {
             };
             let args = Args {
                 service,
-                port,
+                port: app.ports.app,
                 sidecar: app.ports.http,
                 ledger: self.ledger(service),
                 run: plan.run.clone(),

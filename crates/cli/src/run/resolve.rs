@@ -41,6 +41,8 @@ pub(crate) struct Ports {
 #[derive(Default)]
 pub(crate) struct Chosen {
     held: Vec<TcpListener>,
+    /// Where the search for a [lasting](Self::lasting) port goes on.
+    lasting: u64,
 }
 
 /// Decides what was left open. `known` are ids in use, of which no new one is made up.
@@ -228,30 +230,34 @@ pub(crate) fn socket(folder: &Path, id: &str, protocol: &str) -> PathBuf {
 }
 
 impl Chosen {
-    /// A free port on the loopback interface, for somebody who will take it soon.
-    pub(crate) fn any(&mut self) -> Result<u16> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).context("no free port")?;
-        let port = listener
-            .local_addr()
-            .context("cannot tell which port was chosen")?
-            .port();
-        self.held.push(listener);
-        Ok(port)
+    /// A free port for somebody who will be killed and comes back to it. It lies below those that the kernel gives to
+    /// outgoing connections, so nobody gets it by accident meanwhile. Not reserved, but given only once.
+    pub(crate) fn lasting(&mut self) -> Result<u16> {
+        const FIRST: u16 = 20_000;
+        const COUNT: u16 = 12_000;
+        if self.lasting == 0 {
+            self.lasting = random();
+        }
+        for _ in 0..COUNT {
+            self.lasting += 1;
+            let offset = u16::try_from(self.lasting % u64::from(COUNT))?;
+            if bind(FIRST + offset).is_ok() {
+                return Ok(FIRST + offset);
+            }
+        }
+        bail!("no free port from {FIRST} to {}", FIRST + COUNT)
     }
 
     /// The given port if it is free, or any free one.
     fn port(&mut self, id: &str, flag: &'static str, given: Option<i64>) -> Result<u16> {
         let given = number(flag, given)?;
-        let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, given.unwrap_or(0)))
-            // A machine without IPv6.
-            .or_else(|_| TcpListener::bind(("0.0.0.0", given.unwrap_or(0))))
-            .with_context(|| match given {
-                Some(port) => format!(
-                    "port {port} (--{flag}) for app {id:?} cannot be used; stop who uses it (`outrigger list`), \
+        let listener = bind(given.unwrap_or(0)).with_context(|| match given {
+            Some(port) => format!(
+                "port {port} (--{flag}) for app {id:?} cannot be used; stop who uses it (`outrigger list`), \
                      or leave the option out to get a free port"
-                ),
-                None => format!("no free port for --{flag} of app {id:?}"),
-            })?;
+            ),
+            None => format!("no free port for --{flag} of app {id:?}"),
+        })?;
         let port = listener
             .local_addr()
             .context("cannot tell which port was chosen")?
@@ -259,6 +265,16 @@ impl Chosen {
         self.held.push(listener);
         Ok(port)
     }
+}
+
+/// Every interface, as a sidecar does.
+fn bind(port: u16) -> std::io::Result<TcpListener> {
+    // A machine without IPv6 has the other one.
+    TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).or_else(|_| TcpListener::bind(("0.0.0.0", port)))
+}
+
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish() >> 1
 }
 
 /// A port; nothing given, zero and negative numbers (the reference's "not set") are none.
@@ -297,7 +313,6 @@ fn fresh_id(known: &[String]) -> String {
         "tide",
         "wake",
     ];
-    let random = || RandomState::new().build_hasher().finish();
     let pick = |words: &[&'static str; 16]| words[usize::from(random().to_le_bytes()[0] % 16)];
     loop {
         let id = format!("{}-{}-{}", pick(&FIRST), pick(&SECOND), random() % 1000);

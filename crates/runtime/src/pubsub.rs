@@ -107,6 +107,12 @@ impl Pubsub {
         self.subscriptions.resume();
     }
 
+    /// Returns once every subscription has been tried after the first [`Pubsub::resume`]: events published from then on reach
+    /// the app. An app that does not answer for its subscriptions does not hold this up for ever.
+    pub async fn begun(&self) {
+        self.subscriptions.begun().await;
+    }
+
     /// Ends the app's subscriptions: it is not healthy. What it holds already is settled if it answers. Streams go on.
     pub fn pause(&self) {
         self.subscriptions.pause();

@@ -15,10 +15,13 @@ const DEFAULT_HEADER_LIMIT: usize = 4 << 10;
 /// First of the ports derived from the app id. COMPAT(pkg/runtime/config.go, dapr/kit ports).
 const FIRST_INTERNAL_PORT: u16 = 47300;
 
+/// Reads one variable.
+pub type Lookup = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// The process's environment as a value: variables and a few facts about the machine.
 #[derive(Clone)]
 pub struct Environment {
-    lookup: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    lookup: Lookup,
     pub working_directory: String,
     pub host_name: String,
     pub user_id: u32,
@@ -45,7 +48,7 @@ impl Environment {
     }
 
     /// The lookup itself, for expansion in resources.
-    pub fn lookup(&self) -> Arc<dyn Fn(&str) -> Option<String> + Send + Sync> {
+    pub fn lookup(&self) -> Lookup {
         self.lookup.clone()
     }
 }

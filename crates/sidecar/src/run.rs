@@ -459,6 +459,7 @@ impl Serving {
         }
         if healthy.is_none() {
             self.assembled.pubsub.resume();
+            self.assembled.pubsub.begun().await;
         }
         healthy
     }

@@ -28,6 +28,7 @@ pub(super) struct Subscriptions {
     lists: watch::Sender<Lists>,
     /// Of the streams; the app's subscriptions are halted by their owner.
     halt: watch::Sender<Halt>,
+    begun: watch::Sender<bool>,
     /// Never fired: it knows when the last task has ended.
     working: drain::Trigger,
     surroundings: Surroundings,
@@ -48,6 +49,7 @@ impl Subscriptions {
         let (working, claim) = drain::channel();
         let lists = watch::Sender::new(Lists::default());
         owner::list(&lists, &parts.declared, &[]);
+        let begun = watch::Sender::new(parts.app.is_none());
         // Without an app, what is declared is listed and nothing more.
         if let Some(app) = parts.app {
             let owner = Owner {
@@ -59,6 +61,7 @@ impl Subscriptions {
                 lists: lists.clone(),
                 tasks: parts.tasks.clone(),
                 running: None,
+                begun: begun.clone(),
             };
             parts
                 .tasks
@@ -71,6 +74,7 @@ impl Subscriptions {
             phase,
             lists,
             halt: watch::Sender::new(None),
+            begun,
             working,
             surroundings: parts.surroundings,
             tasks: parts.tasks,
@@ -79,6 +83,13 @@ impl Subscriptions {
 
     pub(super) fn resume(&self) {
         self.change(Phase::Running);
+    }
+
+    /// Returns once every subscription has been tried after the first [`Subscriptions::resume`], well or not.
+    pub(super) async fn begun(&self) {
+        let mut begun = self.begun.subscribe();
+        // The sender lives in `self`: this ends only with the value.
+        let _begun = begun.wait_for(|begun| *begun).await;
     }
 
     pub(super) fn pause(&self) {
@@ -131,7 +142,7 @@ impl Subscriptions {
         let claim = self.working.watch();
         let name = format!("pub/sub stream {}/{}", engine.pubsub(), engine.topic());
         self.tasks.named(name, OnExit::Log, async move {
-            keep(&engine, Some(first)).await;
+            keep(&engine, Some(first), None).await;
             drop((listing, claim));
         });
     }

@@ -45,6 +45,8 @@ pub(super) struct Owner {
     pub tasks: Spawner,
     /// `None` while nothing runs.
     pub running: Option<Running>,
+    /// Becomes true when every subscription has been tried once.
+    pub begun: watch::Sender<bool>,
 }
 
 /// The tasks of the app's subscriptions.
@@ -180,19 +182,27 @@ impl Owner {
             return;
         }
         let (working, _) = drain::channel();
+        let (attempts, attempt) = drain::channel();
         let halt = watch::Sender::new(None);
         let programmatic = self.programmatic.as_deref().unwrap_or_default();
         list(&self.lists, &self.declared, programmatic);
         for (_, subscription) in merge(&self.declared, programmatic) {
             if let Some(engine) = self.engine(subscription, &halt) {
                 let claim = working.watch();
+                let attempt = attempt.clone();
                 let name = format!("pub/sub {}/{}", subscription.pubsub, subscription.topic);
                 self.tasks.named(name, OnExit::Log, async move {
-                    keep(&engine, None).await;
+                    keep(&engine, None, Some(attempt)).await;
                     drop(claim);
                 });
             }
         }
+        drop(attempt);
+        let begun = self.begun.clone();
+        self.tasks.spawn("pub/sub start", async move {
+            attempts.drained().await;
+            begun.send_replace(true);
+        });
         self.running = Some(Running { halt, working });
     }
 
@@ -268,8 +278,12 @@ enum Asked {
     Later,
 }
 
-/// Keeps a subscription running until it is halted or its door is gone.
-pub(super) async fn keep(engine: &Engine, first: Option<pubsub::Subscription>) {
+/// Keeps a subscription running until it is halted or its door is gone. `attempt` is dropped after the first try.
+pub(super) async fn keep(
+    engine: &Engine,
+    first: Option<pubsub::Subscription>,
+    mut attempt: Option<drain::Watch>,
+) {
     let (name, topic, log) = (engine.pubsub(), engine.topic(), engine.log());
     let mut next = first;
     let mut pause = FIRST_PAUSE;
@@ -281,6 +295,7 @@ pub(super) async fn keep(engine: &Engine, first: Option<pubsub::Subscription>) {
                 () = engine.over() => return,
             },
         };
+        drop(attempt.take());
         match subscription {
             Ok(subscription) => {
                 let began = Instant::now();

@@ -8,7 +8,7 @@ use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use outrigger_channel::body::{self, Body};
 use outrigger_channel::call::Reply;
-use outrigger_channel::peer::trace_of;
+use outrigger_channel::peer::{HEAD, trace_of};
 use outrigger_channel::wire::{self, Frames, Payloads, Pieces};
 use outrigger_daemon::trace::{Kind, Tracer};
 use outrigger_proto::dapr::common::v1 as common;
@@ -35,7 +35,7 @@ struct Shared {
 }
 
 impl Internal {
-    /// `limit` is `--max-body-size` in bytes: it bounds one message, not a streamed body.
+    /// `limit` is `--max-body-size` in bytes: it bounds the body in one message, not a streamed body.
     pub fn new(invoke: Arc<Invoke>, tracer: Tracer, app_id: String, limit: usize) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -68,7 +68,7 @@ impl Internal {
 
     async fn call_local_stream(&self, request: Request<Incoming>) -> Result<Response<Body>, Refused> {
         let (head, incoming) = request.into_parts();
-        let mut frames = Frames::new(incoming, self.shared.limit);
+        let mut frames = Frames::new(incoming, self.shared.limit.saturating_add(HEAD));
         let first = frames.message().await.map_err(broken)?.ok_or_else(incomplete)?;
         let first =
             internals::InternalInvokeRequestStream::decode(first).map_err(|error| broken(error.into()))?;
@@ -84,7 +84,7 @@ impl Internal {
 
     async fn call_local(&self, request: Request<Incoming>) -> Result<Response<Body>, Refused> {
         let (head, incoming) = request.into_parts();
-        let mut frames = Frames::new(incoming, self.shared.limit);
+        let mut frames = Frames::new(incoming, self.shared.limit.saturating_add(HEAD));
         let first = frames.message().await.map_err(broken)?.ok_or_else(incomplete)?;
         let first = internals::InternalInvokeRequest::decode(first).map_err(|error| broken(error.into()))?;
         let mut reply = self.invoke(&head.headers, first, Body::Empty).await?;

@@ -3,6 +3,7 @@
 mod bench;
 mod fakes;
 mod hostile;
+mod internal;
 mod invocation;
 mod requests;
 mod streams;

@@ -2,6 +2,7 @@
 
 use super::fakes::{Alone, App, Vault, echo};
 use crate::Filter;
+use crate::internal::Internal;
 use crate::public::{Blocks, Config, Door, Parts, Shutdown};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
@@ -10,6 +11,7 @@ use hyper::service::service_fn;
 use outrigger_channel::body::Body;
 use outrigger_channel::error::Error;
 use outrigger_channel::h2::Connection;
+use outrigger_channel::peer::Peers;
 use outrigger_channel::wire::{self, Frames};
 use outrigger_component::metadata::Metadata as Properties;
 use outrigger_component::pubsub::PubSub;
@@ -48,7 +50,12 @@ pub(super) struct Bench {
     pub(super) address: String,
     pub(super) pubsub: Arc<Pubsub>,
     pub(super) shutdowns: Arc<Mutex<Vec<Shutdown>>>,
+    /// The address of the door for other sidecars.
+    pub(super) internal: String,
+    /// Another sidecar, of the app `front`.
+    pub(super) peers: Peers,
     raw: Connection,
+    peer: Connection,
     registry: metrics::Registry,
     log: Log,
     lines: Lines,
@@ -152,7 +159,7 @@ impl Bench {
             version: "1.18.3".to_owned(),
             ..Facts::default()
         };
-        let invoke = Invoke::new(invoke::Parts {
+        let invoke = Arc::new(Invoke::new(invoke::Parts {
             me: Target {
                 app_id: "shop".to_owned(),
                 namespace: "default".to_owned(),
@@ -167,7 +174,8 @@ impl Bench {
             policies: Arc::clone(&policies),
             body_limit: LIMIT,
             metrics: metrics::Invocation::new(&registry),
-        });
+        }));
+        let internal = Internal::new(Arc::clone(&invoke), tracer.clone(), "shop".to_owned(), LIMIT);
         let shutdowns = Arc::new(Mutex::new(Vec::new()));
         let asked = Arc::clone(&shutdowns);
         let door = Door::new(
@@ -186,7 +194,7 @@ impl Bench {
                 log: log.clone(),
             },
             Blocks {
-                invoke: Arc::new(invoke),
+                invoke,
                 state: Arc::new(State::new(
                     live.clone(),
                     Arc::clone(&policies),
@@ -199,14 +207,28 @@ impl Bench {
             },
         );
         let address = listen(&tasks, &watch, &log, move |_: &Socket| door.service()).await;
+        let internal = listen(&tasks, &watch, &log, move |_: &Socket| {
+            let internal = internal.clone();
+            service_fn(move |request| internal.clone().serve(request))
+        })
+        .await;
         let client = DaprClient::connect(format!("http://{address}")).await.unwrap();
         let raw = connection(&address, tasks.spawner());
+        let peer = connection(&internal, tasks.spawner());
+        let me = Target {
+            app_id: "front".to_owned(),
+            namespace: "default".to_owned(),
+        };
+        let peers = Peers::new(me, LIMIT, tasks.spawner());
         Self {
             client,
             address,
             pubsub,
             shutdowns,
             raw,
+            peer,
+            peers,
+            internal,
             registry,
             log,
             lines,
@@ -222,46 +244,28 @@ impl Bench {
         fields: &[(&str, &str)],
         body: impl Into<Body>,
     ) -> http::Response<Incoming> {
-        let mut request = Request::new(body.into());
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = path.parse().unwrap();
-        request
-            .headers_mut()
-            .insert("content-type", HeaderValue::from_static("application/grpc"));
-        for (name, value) in fields {
-            request
-                .headers_mut()
-                .insert(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
-        }
-        self.try_send(request).await.unwrap()
+        self.try_send(request(path, fields, body.into())).await.unwrap()
     }
 
     /// Fails when the call breaks before its answer begins.
     pub(super) async fn try_send(&self, request: Request<Body>) -> Result<http::Response<Incoming>, Error> {
-        let answer = tokio::time::timeout(Duration::from_secs(10), self.raw.send(request)).await;
-        answer.expect("the door does not answer")
+        in_time(self.raw.send(request)).await
     }
 
     /// Likewise, and reads the answer to its end.
     pub(super) async fn ask(&self, path: &str, fields: &[(&str, &str)], body: impl Into<Body>) -> Answer {
-        let (head, body) = self.send(path, fields, body).await.into_parts();
-        let mut frames = Frames::new(body, usize::MAX);
-        let mut messages = Vec::new();
-        let reading = async {
-            while let Some(message) = frames.message().await.unwrap() {
-                messages.push(message);
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), reading)
-            .await
-            .expect("the answer does not end");
-        let trailers = frames.trailers().cloned().unwrap_or_default();
-        Answer {
-            http: head.status.as_u16(),
-            headers: head.headers,
-            messages,
-            trailers,
-        }
+        in_time(answer(self.send(path, fields, body).await)).await
+    }
+
+    /// Likewise, at the door for other sidecars.
+    pub(super) async fn ask_internal(
+        &self,
+        path: &str,
+        fields: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> Answer {
+        let call = self.peer.send(request(path, fields, body.into()));
+        in_time(answer(in_time(call).await.unwrap())).await
     }
 
     pub(super) fn metrics(&self) -> String {
@@ -272,6 +276,39 @@ impl Bench {
         self.log.flush();
         String::from_utf8(self.lines.0.lock().unwrap().clone()).unwrap()
     }
+}
+
+fn request(path: &str, fields: &[(&str, &str)], body: Body) -> Request<Body> {
+    let mut request = Request::new(body);
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = path.parse().unwrap();
+    let headers = request.headers_mut();
+    headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+    for (name, value) in fields {
+        headers.insert(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+    }
+    request
+}
+
+async fn answer(response: http::Response<Incoming>) -> Answer {
+    let (head, body) = response.into_parts();
+    let mut frames = Frames::new(body, usize::MAX);
+    let mut messages = Vec::new();
+    while let Some(message) = frames.message().await.unwrap() {
+        messages.push(message);
+    }
+    Answer {
+        http: head.status.as_u16(),
+        headers: head.headers,
+        messages,
+        trailers: frames.trailers().cloned().unwrap_or_default(),
+    }
+}
+
+async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(10), work)
+        .await
+        .expect("no answer in time")
 }
 
 fn connection(address: &str, spawner: Spawner) -> Connection {

@@ -293,7 +293,7 @@ async fn messages_passed_on_are_bounded() {
 }
 
 /// A request body that is written while the answer is read.
-struct Written(mpsc::Receiver<Bytes>);
+pub(super) struct Written(pub(super) mpsc::Receiver<Bytes>);
 
 impl http_body::Body for Written {
     type Data = Bytes;

@@ -29,9 +29,9 @@ pub(crate) struct Context {
         it is said in YAML, or not at all: then all apps of this user share a durable broker, a store and a name registry \
         in one local process, the hub. The APIs, the YAML and most of these commands are those of Dapr.",
     after_help = "Examples:\n  \
-        outrigger demo                                               four services, one killed in the middle, nothing lost\n  \
-        outrigger run --app-id shop --app-port 8080 -- node app.js   an app with its sidecar\n  \
-        outrigger list                                               what runs\n\n\
+        outrigger demo\n  \
+        outrigger run --app-id shop --app-port 8080 -- node app.js\n  \
+        outrigger list\n\n\
         Exit codes: 0 done, 1 failed (the message says what), 2 wrong usage; `run` answers with its app's, see \
         `outrigger run --help`.",
     disable_help_subcommand = true

@@ -71,7 +71,7 @@ pub(crate) struct Flags {
     pub(crate) detached: bool,
 }
 
-/// `outrigger hub` as a program.
+// `outrigger hub` as a program. No doc comment: it would stand in the help instead of that of `Flags`.
 #[derive(Debug, Parser)]
 #[command(name = "outrigger hub")]
 struct Alone {

@@ -12,11 +12,11 @@ mod method;
 use crate::catalogue::invoke as catalogue;
 use crate::error::{ApiError, Result};
 use forwarded::Forwarded;
+use http::{HeaderValue, Request, Response, StatusCode};
 use outrigger_channel::app::AppChannel;
 use outrigger_channel::body::Body;
 use outrigger_channel::call::{Call, Reply, Status};
 use outrigger_channel::error::Error;
-use http::{HeaderValue, Request, Response, StatusCode};
 use outrigger_channel::peer::{PeerChannel, insert_trace as insert_grpc_trace};
 use outrigger_channel::wire;
 use outrigger_component::resolver::{Endpoint, NameResolver, Target};
@@ -25,8 +25,8 @@ use outrigger_daemon::trace::Context;
 use outrigger_resiliency::core::retry;
 use outrigger_resiliency::policies::Policies;
 use outrigger_resiliency::policy::Outcome;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Bodies up to this length are waited for before the call goes out, so that the call can be repeated.
@@ -113,11 +113,18 @@ impl Invoke {
         let endpoint = format!("{target}:{}", call.method);
         let policy = self.policies.app(target, &endpoint);
         if policy.is_none() {
-            return self.once(&app, call, trace, Retries::BuiltIn).await.map_err(|error| refused(target, error));
+            return self
+                .once(&app, call, trace, Retries::BuiltIn)
+                .await
+                .map_err(|error| refused(target, error));
         }
         if policy.has_retries() && call.body.length().is_some() {
             let body = std::mem::take(&mut call.body);
-            call.body = body.collect(self.body_limit).await.map_err(|error| failed(target, &error))?.into();
+            call.body = body
+                .collect(self.body_limit)
+                .await
+                .map_err(|error| failed(target, &error))?
+                .into();
         }
         // A body that can be read once only: its failure is final.
         let permanent = call.body.at_hand().is_none();
@@ -126,13 +133,23 @@ impl Invoke {
             .run(|_attempt| {
                 let this = {
                     let mut call = call.lock().unwrap_or_else(PoisonError::into_inner);
-                    if permanent { std::mem::take(&mut *call) } else { again(&call) }
+                    if permanent {
+                        std::mem::take(&mut *call)
+                    } else {
+                        again(&call)
+                    }
                 };
                 async {
                     match self.once(&app, this, trace, Retries::None).await {
                         Ok(reply) if reply.status.is_success() => Ok(reply),
-                        Ok(reply) => Err(Attempt { failure: Failure::Answered(Box::new(reply)), permanent }),
-                        Err(error) => Err(Attempt { failure: Failure::Unanswered(error), permanent }),
+                        Ok(reply) => Err(Attempt {
+                            failure: Failure::Answered(Box::new(reply)),
+                            permanent,
+                        }),
+                        Err(error) => Err(Attempt {
+                            failure: Failure::Unanswered(error),
+                            permanent,
+                        }),
                     }
                 }
             })
@@ -149,10 +166,18 @@ impl Invoke {
     }
 
     /// One call without the target's policy.
-    async fn once(&self, app: &Target, mut call: Call, trace: Option<&Context>, retries: Retries) -> std::result::Result<Reply, Error> {
+    async fn once(
+        &self,
+        app: &Target,
+        mut call: Call,
+        trace: Option<&Context>,
+        retries: Retries,
+    ) -> std::result::Result<Reply, Error> {
         if *app == self.me {
             let Some(channel) = &self.app else {
-                return Err(Error::Invalid("cannot invoke local endpoint: app channel not initialized".to_owned()));
+                return Err(Error::Invalid(
+                    "cannot invoke local endpoint: app channel not initialized".to_owned(),
+                ));
             };
             insert_trace(&mut call, trace);
             return channel.invoke(call).await;
@@ -162,27 +187,54 @@ impl Invoke {
     }
 
     /// Serves a call that another sidecar sent.
-    pub async fn serve(&self, mut call: Call, trace: Option<&Context>) -> std::result::Result<Reply, Refused> {
+    pub async fn serve(
+        &self,
+        mut call: Call,
+        trace: Option<&Context>,
+    ) -> std::result::Result<Reply, Refused> {
         let internal = |message: String| Refused { grpc: 13, message };
-        let Some(channel) = &self.app else { return Err(internal(catalogue::NO_CHANNEL.to_owned())) };
-        call.method = method::normalise(&call.method)
-            .map_err(|error| Refused { grpc: 3, message: format!("invalid method: {error}") })?;
+        let Some(channel) = &self.app else {
+            return Err(internal(catalogue::NO_CHANNEL.to_owned()));
+        };
+        call.method = method::normalise(&call.method).map_err(|error| Refused {
+            grpc: 3,
+            message: format!("invalid method: {error}"),
+        })?;
         let caller = header(&call, wire::CALLER_APP_ID).to_owned();
         self.metrics.received(&caller);
         call.headers.remove(wire::DESTINATION_APP_ID);
         insert_trace(&mut call, trace);
         let reply = channel.invoke(call).await;
-        self.metrics.answered(&caller, reply.as_ref().map_or(Answer::Grpc(13), |reply| answer(&reply.status)));
+        self.metrics.answered(
+            &caller,
+            reply
+                .as_ref()
+                .map_or(Answer::Grpc(13), |reply| answer(&reply.status)),
+        );
         reply.map_err(|error| internal(catalogue::channel_failed(error)))
     }
 
     /// Passes a gRPC request of any service on to the app named `target`, byte by byte in both directions.
-    pub async fn proxy(&self, target: &str, mut request: Request<Body>, from: Origin, trace: Option<&Context>) -> std::result::Result<Response<Body>, Refused> {
-        let refused = |error: Error| Refused { grpc: error.grpc_code(), message: plain(error) };
-        let app = self.target(target).map_err(|message| Refused { grpc: 3, message })?;
+    pub async fn proxy(
+        &self,
+        target: &str,
+        mut request: Request<Body>,
+        from: Origin,
+        trace: Option<&Context>,
+    ) -> std::result::Result<Response<Body>, Refused> {
+        let refused = |error: Error| Refused {
+            grpc: error.grpc_code(),
+            message: plain(error),
+        };
+        let app = self
+            .target(target)
+            .map_err(|message| Refused { grpc: 3, message })?;
         if app.app_id == self.me.app_id {
             let Some(channel) = &self.app else {
-                return Err(Refused { grpc: 13, message: catalogue::NO_CHANNEL.to_owned() });
+                return Err(Refused {
+                    grpc: 13,
+                    message: catalogue::NO_CHANNEL.to_owned(),
+                });
             };
             if let Some(trace) = trace {
                 insert_grpc_trace(request.headers_mut(), trace);
@@ -191,14 +243,22 @@ impl Invoke {
         }
         if from == Origin::Peer {
             // INVARIANT: a call that arrived from a peer never leaves to another peer.
-            return Err(Refused { grpc: 5, message: format!("app {target} is not behind this sidecar ({})", self.me.app_id) });
+            return Err(Refused {
+                grpc: 5,
+                message: format!("app {target} is not behind this sidecar ({})", self.me.app_id),
+            });
         }
         let endpoint = self.pick(&app).await.map_err(refused)?;
         let headers = request.headers_mut();
+        // The next sidecar goes by the callee's id; the app is not told how it was addressed.
+        headers.remove("dapr-app-id");
         if let Some(trace) = trace {
             insert_grpc_trace(headers, trace);
         }
-        for (name, value) in [(wire::CALLER_APP_ID, &self.me.app_id), (wire::CALLEE_APP_ID, &app.app_id)] {
+        for (name, value) in [
+            (wire::CALLER_APP_ID, &self.me.app_id),
+            (wire::CALLEE_APP_ID, &app.app_id),
+        ] {
             if let Ok(value) = HeaderValue::from_str(value) {
                 headers.insert(name, value);
             }
@@ -217,21 +277,39 @@ impl Invoke {
             return Err("invoking external URLs is not available in this version of Outrigger".to_owned());
         }
         let mut parts = text.split('.');
-        match (parts.next().filter(|id| !id.is_empty()), parts.next(), parts.next()) {
-            (Some(id), None, _) => Ok(Target { app_id: id.to_owned(), namespace: self.me.namespace.clone() }),
-            (Some(id), Some(namespace), None) => {
-                Ok(Target { app_id: id.to_owned(), namespace: namespace.to_owned() })
-            }
+        match (
+            parts.next().filter(|id| !id.is_empty()),
+            parts.next(),
+            parts.next(),
+        ) {
+            (Some(id), None, _) => Ok(Target {
+                app_id: id.to_owned(),
+                namespace: self.me.namespace.clone(),
+            }),
+            (Some(id), Some(namespace), None) => Ok(Target {
+                app_id: id.to_owned(),
+                namespace: namespace.to_owned(),
+            }),
             (None, ..) => Err("app id is empty".to_owned()),
             _ => Err(format!("invalid app id {text}")),
         }
     }
 
-    async fn remote(&self, app: &Target, mut call: Call, trace: Option<&Context>, retries: Retries) -> std::result::Result<Reply, Error> {
+    async fn remote(
+        &self,
+        app: &Target,
+        mut call: Call,
+        trace: Option<&Context>,
+        retries: Retries,
+    ) -> std::result::Result<Reply, Error> {
         if call.body.at_hand().is_none() && call.body.length().is_some_and(|length| length <= REPLAY) {
             let body = std::mem::take(&mut call.body);
             let limit = usize::try_from(REPLAY).unwrap_or(usize::MAX);
-            call.body = body.collect(limit).await.map_err(|error| Error::Invalid(error.to_string()))?.into();
+            call.body = body
+                .collect(limit)
+                .await
+                .map_err(|error| Error::Invalid(error.to_string()))?
+                .into();
         }
         let most = match retries {
             Retries::BuiltIn => RETRIES,
@@ -246,12 +324,21 @@ impl Invoke {
             let outcome = match reached {
                 Err(error) => Err(error),
                 Ok(()) => {
-                    let this = if repeatable && attempt < most { again(&call) } else { std::mem::take(&mut call) };
+                    let this = if repeatable && attempt < most {
+                        again(&call)
+                    } else {
+                        std::mem::take(&mut call)
+                    };
                     self.metrics.sent(&app.app_id, Shape::Unary);
                     let started = tokio::time::Instant::now();
                     let outcome = self.peers.invoke(&endpoint, app, this, trace).await;
                     if let Ok(reply) = &outcome {
-                        self.metrics.replied(&app.app_id, answer(&reply.status), Shape::Unary, started.elapsed());
+                        self.metrics.replied(
+                            &app.app_id,
+                            answer(&reply.status),
+                            Shape::Unary,
+                            started.elapsed(),
+                        );
                     }
                     outcome
                 }
@@ -264,7 +351,10 @@ impl Invoke {
                     if attempt >= most || !repeatable {
                         return Err(status(
                             error.grpc_code(),
-                            &format!("failed to invoke target {} after {attempt} retries. Error: {error}", app.app_id),
+                            &format!(
+                                "failed to invoke target {} after {attempt} retries. Error: {error}",
+                                app.app_id
+                            ),
                         ));
                     }
                     attempt += 1;
@@ -365,12 +455,17 @@ fn insert_trace(call: &mut Call, trace: Option<&Context>) {
 }
 
 fn header<'a>(call: &'a Call, name: &str) -> &'a str {
-    call.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    call.headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
 }
 
 fn answer(status: &Status) -> Answer {
     match status {
-        Status::Http(code) => Answer::Http(StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)),
+        Status::Http(code) => {
+            Answer::Http(StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
+        }
         Status::Grpc { code, .. } => Answer::Grpc(*code),
     }
 }
@@ -384,7 +479,11 @@ fn plain(error: Error) -> String {
 }
 
 fn status(code: i32, message: &str) -> Error {
-    Error::Status { code, message: message.to_owned(), details: Vec::new() }
+    Error::Status {
+        code,
+        message: message.to_owned(),
+        details: Vec::new(),
+    }
 }
 
 /// Refused by the callee's rules, or not answered at all.

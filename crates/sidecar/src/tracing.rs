@@ -38,8 +38,9 @@ pub(crate) fn settings(
         }));
     }
     Ok(Settings {
-        // COMPAT(pkg/config): without a rate the default of 0.0001 holds; only an explicit 0 turns tracing off.
-        sampling_rate: Some(tracing.sampling_rate.clone()),
+        // COMPAT(pkg/runtime/runtime.go, setupTracing): with neither a rate nor an exporter there is no tracing, and the
+        // context that comes in is passed on as it is.
+        sampling_rate: (!tracing.sampling_rate.is_empty()).then(|| tracing.sampling_rate.clone()),
         service: variable("OTEL_SERVICE_NAME")
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| app_id.to_owned()),

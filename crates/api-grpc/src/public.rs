@@ -184,13 +184,14 @@ impl Door {
             let answer = answer.unwrap_or_else(|failure| shared.status(failure).response());
             return observed.streaming(&shared.sinks, answer, false);
         }
-        let limit = unary::timeout(&inbound.headers);
-        let work = shared.unary(method, inbound, &mut observed);
-        let outcome = match limit {
-            None => work.await,
-            Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-                Err(Status::new(code::DEADLINE_EXCEEDED, "context deadline exceeded").into())
-            }),
+        let outcome = match unary::timeout(&inbound.headers) {
+            None => shared.unary(method, inbound, &mut observed).await,
+            Some(limit) => {
+                // Boxed: in place it would be there once more for all calls without a deadline.
+                let work = Box::pin(shared.unary(method, inbound, &mut observed));
+                let late = |_| Err(Status::new(code::DEADLINE_EXCEEDED, "context deadline exceeded").into());
+                tokio::time::timeout(limit, work).await.unwrap_or_else(late)
+            }
         };
         let answer = outcome.unwrap_or_else(|failure| Answer::failed(&shared.status(failure)));
         observed.answered(&shared.sinks, answer)
@@ -221,7 +222,16 @@ impl Shared {
             "InvokeService" => {
                 let request = unary::read(call.body, call.limit).await?;
                 seen.received(&request.message, request.size);
-                invoke::call(invoke, request.message, &call.headers, trace.as_ref(), call.limit).await
+                let trace = trace.as_ref();
+                // Boxed: it is by far the largest, and every call of this door would make room for it.
+                Box::pin(invoke::call(
+                    invoke,
+                    request.message,
+                    &call.headers,
+                    trace,
+                    call.limit,
+                ))
+                .await
             }
             "GetState" => serve(call, seen, |it| state::get(state, it)).await,
             "GetBulkState" => serve(call, seen, |it| state::bulk(state, it)).await,

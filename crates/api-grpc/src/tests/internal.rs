@@ -208,7 +208,11 @@ async fn broken_messages() {
         }
     }
     let sound = bench
-        .ask_internal(wire::CALL_LOCAL_STREAM, &[], Bytes::from([head, payload(0)].concat()))
+        .ask_internal(
+            wire::CALL_LOCAL_STREAM,
+            &[],
+            Bytes::from([head, payload(0)].concat()),
+        )
         .await;
     assert_eq!(sound.status().0, 0);
 }

@@ -46,6 +46,7 @@ pages! {
     health: "docs/health.md",
     components: "docs/components.md",
     configuration: "docs/configuration.md",
+    cli: "docs/cli.md",
 }
 
 #[test]

@@ -25,8 +25,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// How long what runs in the background is given to end in good order.
 const FAREWELL: Duration = Duration::from_secs(10);
 /// Ports that pages may name; Redis has its own.
-const PORTS: [&str; 9] = [
-    "3500", "3501", "3502", "3503", "50001", "8000", "8001", "9090", "9411",
+const PORTS: [&str; 10] = [
+    "3500", "3501", "3502", "3503", "50001", "8000", "8001", "8080", "9090", "9411",
 ];
 const REDIS_PORT: &str = "6379";
 /// Programs that pages use; without one of them, a page is skipped.

@@ -25,6 +25,7 @@ pub struct Client {
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
+    /// Trailers included.
     pub headers: http::HeaderMap,
     pub body: Bytes,
 }
@@ -44,15 +45,26 @@ impl Client {
         }
     }
 
+    /// One that speaks HTTP/2 without being asked, as gRPC does.
+    pub fn http2(patience: Duration) -> Self {
+        let mut builder = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
+        Self {
+            inner: builder.http2_only(true).build_http(),
+            patience,
+        }
+    }
+
     /// # Errors
     /// What went wrong, in words; also when there is no answer in time.
     pub async fn request(&self, request: Request<Body>) -> Result<Answer, String> {
         let exchange = async {
             let (head, body) = self.open(request).await?.into_parts();
-            let body = body.collect().await.map_err(|error| error.to_string())?;
+            let body = body.collect().await.map_err(|error| describe(&error))?;
+            let mut headers = head.headers;
+            headers.extend(body.trailers().cloned().unwrap_or_default());
             Ok(Answer {
                 status: head.status.as_u16(),
-                headers: head.headers,
+                headers,
                 body: body.to_bytes(),
             })
         };

@@ -2,6 +2,7 @@
 //! with a warning while everything else works. Nothing hangs.
 
 use crate::cluster::{Cluster, SOON, Spec, component};
+use outrigger_testkit::client::Client;
 use outrigger_testkit::port::Port;
 use outrigger_testkit::process::{Process, outrigger};
 use std::net::TcpListener;
@@ -360,6 +361,18 @@ async fn table(rows: Vec<Row>) {
                 sidecar.start().await;
                 let output = sidecar.process.output();
                 assert!(output.contains(text), "{what}: {text:?} is not in\n{output}");
+                if let Some((_, good)) = files.iter().find(|(name, _)| *name == "b.yaml") {
+                    assert!(good.contains("name: store"));
+                    let metadata = Client::new(SOON)
+                        .get(&sidecar.url("/v1.0/metadata"))
+                        .await
+                        .unwrap();
+                    assert!(
+                        metadata.text().contains("\"name\":\"store\""),
+                        "{what}: {}",
+                        metadata.text()
+                    );
+                }
                 sidecar.process.terminate();
                 assert_eq!(
                     sidecar.process.exit(SOON).await.code(),

@@ -28,11 +28,7 @@ async fn hub_sidecars_and_app() {
     hub.start();
     let mut scene = Scene::start(&cluster, &cluster.embedded()).await;
     let rounds = if quick() { 4 } else { 26 };
-    let killer = Kill {
-        rounds,
-        ..Kill::default()
-    };
-    let verdict = killer.run(&mut scene, &mut Data::Hub(hub)).await;
+    let verdict = series(&mut scene, &mut Data::Hub(hub), rounds).await;
     report("hub, sidecars and app", rounds * 4, &verdict);
 }
 
@@ -54,11 +50,7 @@ async fn redis_sidecars_and_app() {
     let resources = cluster.resources("redis", &[("pubsub.yaml", &pubsub), ("state.yaml", &state)]);
     let mut scene = Scene::start(&cluster, &resources).await;
     let rounds = if quick() { 2 } else { 8 };
-    let killer = Kill {
-        rounds,
-        ..Kill::default()
-    };
-    let verdict = killer.run(&mut scene, &mut Data::Redis(redis)).await;
+    let verdict = series(&mut scene, &mut Data::Redis(redis), rounds).await;
     report("Redis, sidecars and app", rounds * 4, &verdict);
 }
 
@@ -67,27 +59,15 @@ fn report(what: &str, kills: u32, (events, keys): &(Verdict, usize)) {
     println!("\n{what}: {kills} kills, {events}; {keys} keys read back");
 }
 
+/// Who is killed at the same time: usually one, every third round two.
+const GROUPS: [&[&[u32]]; 2] = [&[&[0], &[1], &[2], &[DATA]], &[&[DATA, 0], &[1, 2]]];
+/// The one of the four that keeps the data; the others are the two sidecars and the app.
+const DATA: u32 = 3;
+
 /// Keeps the data.
 enum Data {
     Hub(Process),
     Redis(Redis),
-}
-
-impl Data {
-    async fn kill_for(&mut self, pause: Duration) {
-        match self {
-            Self::Hub(hub) => {
-                hub.kill();
-                tokio::time::sleep(pause).await;
-                hub.start();
-            }
-            Self::Redis(redis) => {
-                redis.kill();
-                tokio::time::sleep(pause).await;
-                redis.restart().await;
-            }
-        }
-    }
 }
 
 /// An app that publishes, one that receives, and their sidecars.
@@ -125,6 +105,30 @@ impl Scene {
         scene
     }
 
+    fn process<'a>(&'a mut self, victim: u32, data: &'a mut Data) -> Result<&'a mut Process, &'a mut Redis> {
+        Ok(match (victim, data) {
+            (0, _) => &mut self.publisher.process,
+            (1, _) => &mut self.subscriber.process,
+            (2, _) => &mut self.app,
+            (_, Data::Hub(hub)) => hub,
+            (_, Data::Redis(redis)) => return Err(redis),
+        })
+    }
+
+    fn kill(&mut self, victim: u32, data: &mut Data) {
+        match self.process(victim, data) {
+            Ok(process) => process.kill(),
+            Err(redis) => redis.kill(),
+        }
+    }
+
+    async fn restart(&mut self, victim: u32, data: &mut Data) {
+        match self.process(victim, data) {
+            Ok(process) => process.start(),
+            Err(redis) => redis.restart().await,
+        }
+    }
+
     /// Whatever came so far.
     fn deliveries(&self) -> Vec<(u64, String)> {
         let text = std::fs::read_to_string(&self.received).unwrap_or_default();
@@ -154,88 +158,83 @@ impl Scene {
     }
 }
 
-/// What is killed when.
-struct Kill {
-    rounds: u32,
-    /// Time between two kills.
-    between: Duration,
-    /// Time without the killed process; varied around this.
-    without: Duration,
-}
-
-impl Default for Kill {
-    fn default() -> Self {
-        Self {
-            rounds: 1,
-            between: Duration::from_millis(250),
-            without: Duration::from_millis(60),
+/// Kills one after the other, while events and writes are acknowledged between any two kills.
+async fn series(scene: &mut Scene, data: &mut Data, rounds: u32) -> (Verdict, usize) {
+    let work = Arc::new(Work::default());
+    scene.subscribed(&work.numbers).await;
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        writers.spawn(write(scene.publisher.url(""), writer, Arc::clone(&work)));
+    }
+    for round in 0..rounds {
+        // Different points of the others' work each time.
+        let moment = |salt: u32| Duration::from_millis(u64::from((round * 37 + salt * 53) % 97));
+        for group in GROUPS[usize::from(round % 3 == 2)] {
+            work.goes_on(scene).await;
+            // Redis must be there when a sidecar starts; the hub is waited for.
+            if matches!(data, Data::Redis(_)) && group.contains(&DATA) {
+                scene.publisher.serving().await;
+                scene.subscriber.serving().await;
+            }
+            tokio::time::sleep(moment(group[0])).await;
+            for victim in *group {
+                scene.kill(*victim, data);
+            }
+            tokio::time::sleep(moment(group[0] + 4)).await;
+            for victim in *group {
+                scene.restart(*victim, data).await;
+            }
         }
     }
-}
-
-impl Kill {
-    async fn run(&self, scene: &mut Scene, data: &mut Data) -> (Verdict, usize) {
-        let numbers = Arc::new(AtomicU64::new(1));
-        scene.subscribed(&numbers).await;
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut writers = JoinSet::new();
-        for writer in 0..WRITERS {
-            let (stop, numbers) = (Arc::clone(&stop), Arc::clone(&numbers));
-            writers.spawn(write(scene.publisher.url(""), writer, numbers, stop));
+    work.stop.store(true, Ordering::Relaxed);
+    let mut events = Events::default();
+    let mut writes = Writes::default();
+    for (published, written) in writers.join_all().await {
+        for number in published {
+            events.acknowledged(number);
         }
-        for round in 0..self.rounds {
-            // Different points of the others' work each time.
-            let jitter = |salt: u32| Duration::from_millis(u64::from((round * 37 + salt * 53) % 97));
-            for victim in 0..4 {
-                tokio::time::sleep(self.between / 2 + jitter(victim)).await;
-                let pause = self.without / 2 + jitter(victim + 4) / 2;
-                match victim {
-                    0 => restart(&mut scene.publisher.process, pause).await,
-                    1 => restart(&mut scene.subscriber.process, pause).await,
-                    2 => restart(&mut scene.app, pause).await,
-                    _ => data.kill_for(pause).await,
-                }
+        for Write {
+            key,
+            value,
+            acknowledged,
+        } in written
+        {
+            match acknowledged {
+                true => writes.acknowledged(&key, value),
+                false => writes.unknown(&key, value),
             }
         }
-        stop.store(true, Ordering::Relaxed);
-        let mut events = Events::default();
-        let mut writes = Writes::default();
-        for (published, written) in writers.join_all().await {
-            for number in published {
-                events.acknowledged(number);
-            }
-            for write in written {
-                match write {
-                    Write {
-                        key,
-                        value,
-                        acknowledged: true,
-                    } => writes.acknowledged(&key, value),
-                    Write {
-                        key,
-                        value,
-                        acknowledged: false,
-                    } => writes.unknown(&key, value),
-                }
-            }
-        }
-        let wrong = read_back(&scene.publisher, &writes).await;
-        assert!(wrong.is_empty(), "{wrong:#?}");
-        let verdict = drain(scene, events).await;
-        verdict.check();
-        let enough = usize::try_from(self.rounds * 20).expect("a small number");
-        assert!(
-            verdict.acknowledged > enough,
-            "hardly anything happened: {verdict}"
-        );
-        (verdict, writes.count())
     }
+    let wrong = read_back(&scene.publisher, &writes).await;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let verdict = drain(scene, events).await;
+    verdict.check();
+    (verdict, writes.count())
 }
 
-async fn restart(process: &mut Process, pause: Duration) {
-    process.kill();
-    tokio::time::sleep(pause).await;
-    process.start();
+/// What the writers share with whoever kills.
+#[derive(Default)]
+struct Work {
+    /// The next event or value.
+    numbers: AtomicU64,
+    acknowledged: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl Work {
+    /// Waits until some more is acknowledged.
+    async fn goes_on(&self, scene: &Scene) {
+        let goal = self.acknowledged.load(Ordering::Relaxed) + WRITERS * 4;
+        let deadline = Instant::now() + SOON;
+        while self.acknowledged.load(Ordering::Relaxed) < goal {
+            assert!(
+                Instant::now() < deadline,
+                "nothing is acknowledged:\n{}",
+                scene.publisher.process.tail()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
 struct Write {
@@ -245,20 +244,15 @@ struct Write {
 }
 
 /// Publishes and writes until told to stop. Answers which events were acknowledged, and all writes in their order.
-async fn write(
-    sidecar: String,
-    writer: u64,
-    numbers: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
-) -> (Vec<u64>, Vec<Write>) {
+async fn write(sidecar: String, writer: u64, work: Arc<Work>) -> (Vec<u64>, Vec<Write>) {
     let client = Client::new(ANSWER);
     let publish = format!("{sidecar}/v1.0/publish/pubsub/events");
     let state = format!("{sidecar}/v1.0/state/statestore");
     let (mut published, mut written) = (Vec::new(), Vec::new());
     // A key whose last write has an unknown outcome is left alone: that write may still be under way.
     let mut generation = 0;
-    while !stop.load(Ordering::Relaxed) {
-        let number = numbers.fetch_add(1, Ordering::Relaxed);
+    while !work.stop.load(Ordering::Relaxed) {
+        let number = work.numbers.fetch_add(1, Ordering::Relaxed);
         let answer = client.post_json(&publish, format!(r#"{{"n":{number}}}"#)).await;
         let sent = answer.is_ok_and(|answer| answer.status == 204);
         if sent {
@@ -271,6 +265,8 @@ async fn write(
         if !acknowledged {
             generation += 1;
         }
+        work.acknowledged
+            .fetch_add(u64::from(sent) + u64::from(acknowledged), Ordering::Relaxed);
         written.push(Write {
             key,
             value: number,

@@ -11,23 +11,42 @@ use anyhow::{Context, Result, bail};
 /// When a build or the benchmark fails; it has printed why.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let cargo = |args: &[&str]| -> Result<()> {
-        let status = Command::new(env!("CARGO")).args(args).status().context("cannot start cargo")?;
+        let status = Command::new(env!("CARGO"))
+            .args(args)
+            .status()
+            .context("cannot start cargo")?;
         if !status.success() {
             bail!("cargo {}: {status}", args.join(" "));
         }
         Ok(())
     };
-    cargo(&["build", "--release", "--package", "outrigger-cli", "--package", "outrigger-bench"])?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().map(|root| root.join("target")), |dir| Ok(dir.into()))?;
+    cargo(&[
+        "build",
+        "--release",
+        "--package",
+        "outrigger-cli",
+        "--package",
+        "outrigger-bench",
+    ])?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || crate::root().map(|root| root.join("target")),
+        |dir| Ok(dir.into()),
+    )?;
     let ours = target.join("release/outrigger");
     let mut command = Command::new(target.join("release/outrigger-bench"));
     command.arg("run");
-    if !args.iter().any(|arg| arg.starts_with("outrigger=") || arg.starts_with("--daprd=outrigger=")) {
+    if !args
+        .iter()
+        .any(|arg| arg.starts_with("outrigger=") || arg.starts_with("--daprd=outrigger="))
+    {
         for option in ["--daprd", "--hub"] {
             command.arg(format!("{option}=outrigger={}", ours.display()));
         }
     }
-    let status = command.args(args).status().context("cannot start the load generator")?;
+    let status = command
+        .args(args)
+        .status()
+        .context("cannot start the load generator")?;
     if !status.success() {
         bail!("outrigger-bench: {status}");
     }

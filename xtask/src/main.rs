@@ -18,7 +18,10 @@ tasks:
   bench [options]    the benchmarks of docs/performance.md (cargo xtask bench --help)
   codegen [--check]  regenerates crates/proto/src/gen from proto/";
 
-#[expect(clippy::print_stderr, reason = "a command-line tool reports its failure there")]
+#[expect(
+    clippy::print_stderr,
+    reason = "a command-line tool reports its failure there"
+)]
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -45,5 +48,8 @@ fn run() -> Result<()> {
 
 /// The repository's root: the folder above this package.
 fn root() -> Result<PathBuf> {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).context("xtask is not in the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_owned)
+        .context("xtask is not in the repository")
 }

@@ -33,13 +33,24 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     packages(&mut tally);
     step(&mut tally, "format", &["fmt", "--all", "--check"])?;
     tidy(&mut tally)?;
-    step(&mut tally, "generated code is current", &["xtask", "codegen", "--check"])?;
-    step(&mut tally, "clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    step(
+        &mut tally,
+        "generated code is current",
+        &["xtask", "codegen", "--check"],
+    )?;
+    step(
+        &mut tally,
+        "clippy",
+        &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
+    )?;
     // The executable that the process tests run.
     step(&mut tally, "build", &["build", "--workspace", "--bins"])?;
     tests(&mut tally, quick)?;
     println!("\nin {} s", started.elapsed().as_secs());
-    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+    println!(
+        "{} passed, {} failed, {} skipped",
+        tally.passed, tally.failed, tally.skipped
+    );
     if tally.failed > 0 {
         bail!("{} checks failed", tally.failed);
     }
@@ -51,7 +62,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 fn packages(tally: &mut Tally) {
     for (package, program) in PACKAGES {
         let there = || {
-            Command::new("which").arg(program).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+            Command::new("which")
+                .arg(program)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success())
         };
         if there() {
             continue;
@@ -70,7 +86,9 @@ fn packages(tally: &mut Tally) {
             || (apt(&["update"]) && apt(&["install", "-y", "--no-install-recommends", package]));
         if !installed || !there() {
             tally.skipped += 1;
-            println!("SKIPPED: {package} is not installed and cannot be installed here; its tests will skip themselves");
+            println!(
+                "SKIPPED: {package} is not installed and cannot be installed here; its tests will skip themselves"
+            );
         }
     }
 }
@@ -78,7 +96,11 @@ fn packages(tally: &mut Tally) {
 #[expect(clippy::print_stdout, reason = "progress of a command-line tool")]
 fn step(tally: &mut Tally, name: &str, args: &[&str]) -> Result<()> {
     println!("== {name}");
-    let status = Command::new(env!("CARGO")).args(args).stdin(Stdio::null()).status().context("cannot start cargo")?;
+    let status = Command::new(env!("CARGO"))
+        .args(args)
+        .stdin(Stdio::null())
+        .status()
+        .context("cannot start cargo")?;
     if status.success() {
         tally.passed += 1;
     } else {
@@ -113,7 +135,11 @@ fn tests(tally: &mut Tally, quick: bool) -> Result<()> {
     if quick {
         command.env("OUTRIGGER_QUICK_TESTS", "1");
     }
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
     let output = child.stdout.take().context("cargo has no output")?;
     let mut results = 0;
     let mut skipped = 0;
@@ -147,7 +173,10 @@ fn tests(tally: &mut Tally, quick: bool) -> Result<()> {
 }
 
 fn number_before(text: &str, word: &str) -> u64 {
-    text.split(word).next().and_then(|before| before.rsplit([' ', '.']).find_map(|part| part.parse().ok())).unwrap_or(0)
+    text.split(word)
+        .next()
+        .and_then(|before| before.rsplit([' ', '.']).find_map(|part| part.parse().ok()))
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -157,6 +186,13 @@ mod tests {
     #[test]
     fn results_are_read() {
         let line = "ok. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s";
-        assert_eq!((number_before(line, " passed"), number_before(line, " failed"), number_before(line, " ignored")), (12, 3, 1));
+        assert_eq!(
+            (
+                number_before(line, " passed"),
+                number_before(line, " failed"),
+                number_before(line, " ignored")
+            ),
+            (12, 3, 1)
+        );
     }
 }

@@ -56,7 +56,13 @@ struct Crate {
 
 fn crates(root: &Path) -> Result<BTreeMap<String, Crate>> {
     let mut crates = BTreeMap::new();
-    let mut folders: Vec<String> = vec!["testkit".into(), "tests".into(), "xtask".into(), "xtask/codegen".into(), "bench".into()];
+    let mut folders: Vec<String> = vec![
+        "testkit".into(),
+        "tests".into(),
+        "xtask".into(),
+        "xtask/codegen".into(),
+        "bench".into(),
+    ];
     for parent in ["crates", "components"] {
         for entry in fs::read_dir(root.join(parent)).with_context(|| format!("cannot read {parent}/"))? {
             folders.push(format!("{parent}/{}", entry?.file_name().to_string_lossy()));
@@ -67,8 +73,15 @@ fn crates(root: &Path) -> Result<BTreeMap<String, Crate>> {
         if !path.exists() {
             continue;
         }
-        let manifest = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        crates.insert(folder, Crate { uses: own_dependencies(&manifest), manifest });
+        let manifest =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        crates.insert(
+            folder,
+            Crate {
+                uses: own_dependencies(&manifest),
+                manifest,
+            },
+        );
     }
     Ok(crates)
 }
@@ -81,7 +94,10 @@ fn own_dependencies(manifest: &str) -> BTreeSet<String> {
         if line.starts_with('[') {
             shipped = line.trim() == "[dependencies]";
         } else if shipped && let Some(rest) = line.strip_prefix("outrigger-") {
-            let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+            let name: String = rest
+                .chars()
+                .take_while(|c| c.is_ascii_alphanumeric() || *c == '-')
+                .collect();
             uses.insert(folder_of(&name));
         }
     }
@@ -104,9 +120,13 @@ fn map(root: &Path, crates: &BTreeMap<String, Crate>, findings: &mut Vec<String>
     let mut mapped = BTreeMap::new();
     for (number, line) in text.lines().enumerate() {
         let cells: Vec<&str> = line.trim().trim_matches('|').split('|').map(str::trim).collect();
-        let [name, _sentence, uses] = cells.as_slice() else { continue };
+        let [name, _sentence, uses] = cells.as_slice() else {
+            continue;
+        };
         let name = name.trim_matches('`');
-        let is_folder = ["crates/", "components/"].iter().any(|parent| name.starts_with(parent))
+        let is_folder = ["crates/", "components/"]
+            .iter()
+            .any(|parent| name.starts_with(parent))
             || matches!(name, "testkit" | "tests" | "xtask" | "xtask/codegen" | "bench");
         if !line.starts_with('|') || !is_folder {
             continue;
@@ -118,7 +138,10 @@ fn map(root: &Path, crates: &BTreeMap<String, Crate>, findings: &mut Vec<String>
             .map(str::to_owned)
             .collect();
         if mapped.insert(name.to_owned(), (number + 1, uses)).is_some() {
-            findings.push(format!("ARCHITECTURE.md:{}: {name} stands twice in the crate table", number + 1));
+            findings.push(format!(
+                "ARCHITECTURE.md:{}: {name} stands twice in the crate table",
+                number + 1
+            ));
         }
     }
     let order: Vec<&String> = mapped.keys().collect();
@@ -137,7 +160,9 @@ fn map(root: &Path, crates: &BTreeMap<String, Crate>, findings: &mut Vec<String>
     }
     for name in order {
         if !crates.contains_key(name) {
-            findings.push(format!("ARCHITECTURE.md: the crate table names {name}, which does not exist"));
+            findings.push(format!(
+                "ARCHITECTURE.md: the crate table names {name}, which does not exist"
+            ));
         }
     }
     Ok(())
@@ -151,13 +176,26 @@ fn layers(name: &str, info: &Crate, findings: &mut Vec<String>) {
             "crates/sidecar" | "crates/api-http" | "crates/api-grpc" => {
                 !matches!(name, "crates/cli" | "crates/sidecar" | "tests" | "testkit")
             }
-            "crates/runtime" => vendor || matches!(name, "crates/hub" | "crates/channel" | "crates/component" | "crates/daemon"),
-            other if other.starts_with("components/") => !matches!(name, "components/all" | "crates/cli" | "tests"),
-            "crates/proto" => name == "crates/runtime" || (vendor && !matches!(name, "components/embedded" | "components/pluggable")),
+            "crates/runtime" => {
+                vendor
+                    || matches!(
+                        name,
+                        "crates/hub" | "crates/channel" | "crates/component" | "crates/daemon"
+                    )
+            }
+            other if other.starts_with("components/") => {
+                !matches!(name, "components/all" | "crates/cli" | "tests")
+            }
+            "crates/proto" => {
+                name == "crates/runtime"
+                    || (vendor && !matches!(name, "components/embedded" | "components/pluggable"))
+            }
             _ => false,
         };
         if wrong {
-            findings.push(format!("{name}/Cargo.toml: an edge to {used} is against the layers (ARCHITECTURE.md)"));
+            findings.push(format!(
+                "{name}/Cargo.toml: an edge to {used} is against the layers (ARCHITECTURE.md)"
+            ));
         }
     }
 }
@@ -165,9 +203,19 @@ fn layers(name: &str, info: &Crate, findings: &mut Vec<String>) {
 fn manifests(crates: &BTreeMap<String, Crate>, findings: &mut Vec<String>) {
     for (name, info) in crates {
         for (number, line) in info.manifest.lines().enumerate() {
-            let versioned = line.contains("version = \"") || line.split('=').nth(1).is_some_and(|value| value.trim().starts_with('"') && value.contains('.') && line.contains('-'));
-            if versioned && !line.starts_with("description") && !line.starts_with("name") && !line.starts_with("path") {
-                findings.push(format!("{name}/Cargo.toml:{}: versions stand in the root manifest only", number + 1));
+            let versioned = line.contains("version = \"")
+                || line.split('=').nth(1).is_some_and(|value| {
+                    value.trim().starts_with('"') && value.contains('.') && line.contains('-')
+                });
+            if versioned
+                && !line.starts_with("description")
+                && !line.starts_with("name")
+                && !line.starts_with("path")
+            {
+                findings.push(format!(
+                    "{name}/Cargo.toml:{}: versions stand in the root manifest only",
+                    number + 1
+                ));
             }
         }
         if !info.manifest.contains("[lints]\nworkspace = true") {
@@ -185,18 +233,27 @@ fn sources(root: &Path, findings: &mut Vec<String>) -> Result<()> {
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {shown}"))?;
         let lines = text.lines().count();
         if lines > LONGEST_FILE {
-            findings.push(format!("{shown}: {lines} lines, at most {LONGEST_FILE}: one idea per file"));
+            findings.push(format!(
+                "{shown}: {lines} lines, at most {LONGEST_FILE}: one idea per file"
+            ));
         }
-        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let stem = path
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned())
+            .unwrap_or_default();
         if stem == "mod" {
-            findings.push(format!("{shown}: name the file after the module instead of mod.rs"));
+            findings.push(format!(
+                "{shown}: name the file after the module instead of mod.rs"
+            ));
         }
         if DRAWERS.contains(&stem.as_str()) && !shown.contains("catalogue/") {
             findings.push(format!("{shown}: {stem:?} does not say what is inside"));
         }
         let is_test = shown.contains("/tests/") || stem == "tests" || shown.starts_with("fuzz/");
         if !is_test && !text.trim_start_matches("#![no_main]\n").starts_with("//!") {
-            findings.push(format!("{shown}: begin with a `//!` header: what this is and what it is not"));
+            findings.push(format!(
+                "{shown}: begin with a `//!` header: what this is and what it is not"
+            ));
         }
     }
     Ok(())
@@ -208,7 +265,10 @@ fn error_pages(root: &Path, findings: &mut Vec<String>) -> Result<()> {
     for path in files(&root.join("crates/runtime/src/catalogue"), "rs")? {
         let text = fs::read_to_string(&path)?;
         for word in text.split('"') {
-            let is_tag = word.starts_with("ERR_") && word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_' || b.is_ascii_digit());
+            let is_tag = word.starts_with("ERR_")
+                && word
+                    .bytes()
+                    .all(|b| b.is_ascii_uppercase() || b == b'_' || b.is_ascii_digit());
             if is_tag {
                 tags.insert(word.to_owned());
             }
@@ -216,7 +276,9 @@ fn error_pages(root: &Path, findings: &mut Vec<String>) -> Result<()> {
     }
     for tag in tags {
         if !root.join(format!("docs/errors/{tag}.md")).exists() {
-            findings.push(format!("docs/errors/{tag}.md is missing: say what happened and what to do"));
+            findings.push(format!(
+                "docs/errors/{tag}.md is missing: say what happened and what to do"
+            ));
         }
     }
     Ok(())
@@ -229,13 +291,22 @@ fn links(root: &Path, findings: &mut Vec<String>) -> Result<()> {
         let shown = path.strip_prefix(root).unwrap_or(&path).display().to_string();
         for (number, line) in text.lines().enumerate() {
             for link in line.split("](").skip(1) {
-                let target = link.split(')').next().unwrap_or_default().split('#').next().unwrap_or_default();
+                let target = link
+                    .split(')')
+                    .next()
+                    .unwrap_or_default()
+                    .split('#')
+                    .next()
+                    .unwrap_or_default();
                 if target.is_empty() || target.contains("://") || target.starts_with("mailto:") {
                     continue;
                 }
                 let resolved = path.parent().unwrap_or(root).join(target);
                 if !resolved.exists() {
-                    findings.push(format!("{shown}:{}: the link to {target} leads nowhere", number + 1));
+                    findings.push(format!(
+                        "{shown}:{}: the link to {target} leads nowhere",
+                        number + 1
+                    ));
                 }
             }
         }
@@ -249,9 +320,15 @@ fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
             let path = entry?.path();
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let name = path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default();
             if path.is_dir() {
-                if !matches!(name.as_str(), "target" | ".git" | "node_modules" | "corpus" | "artifacts" | "coverage") {
+                if !matches!(
+                    name.as_str(),
+                    "target" | ".git" | "node_modules" | "corpus" | "artifacts" | "coverage"
+                ) {
                     folders.push(path);
                 }
             } else if path.extension().is_some_and(|extension| extension == ending) {

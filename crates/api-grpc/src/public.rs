@@ -339,7 +339,7 @@ fn not_grpc(request: &Request<Incoming>) -> Option<Response<Body>> {
         .unwrap_or_default();
     let status = if request.method() != Method::POST {
         StatusCode::METHOD_NOT_ALLOWED
-    } else if !kind.to_ascii_lowercase().starts_with(GRPC.as_bytes()) {
+    } else if !is_grpc(kind) {
         StatusCode::UNSUPPORTED_MEDIA_TYPE
     } else {
         return None;
@@ -347,4 +347,11 @@ fn not_grpc(request: &Request<Incoming>) -> Option<Response<Body>> {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = status;
     Some(response)
+}
+
+/// `application/grpc`, alone or with a suffix or parameters.
+fn is_grpc(kind: &[u8]) -> bool {
+    kind.split_at_checked(GRPC.len()).is_some_and(|(kind, rest)| {
+        kind.eq_ignore_ascii_case(GRPC.as_bytes()) && matches!(rest.first(), None | Some(b'+' | b';'))
+    })
 }

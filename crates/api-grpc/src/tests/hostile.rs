@@ -110,6 +110,8 @@ async fn strange_requests() {
         ("text/plain", 415),
         ("", 415),
         ("application/grp", 415),
+        ("application/grpc-web", 415),
+        ("application/grpc; x=y", 200),
         ("application/grpc+json", 200),
         ("Application/GRPC", 200),
     ] {

@@ -31,8 +31,19 @@ struct Pair {
 }
 
 impl Pair {
-    async fn start(by_hub: bool) -> Self {
+    async fn start(by_hub: bool, traced: bool) -> Self {
         let cluster = Cluster::new();
+        let rate = if traced {
+            "{samplingRate: '1', stdout: true}"
+        } else {
+            "{}"
+        };
+        let configuration = format!(
+            "apiVersion: dapr.io/v1alpha1\nkind: Configuration\nmetadata: {{name: c}}\nspec: {{tracing: {rate}}}\n"
+        );
+        let folder = cluster.resources("configuration", &[("config.yaml", &configuration)]);
+        let configuration = folder.join("config.yaml").display().to_string();
+        let flags = ["--max-body-size", "256Mi", "--config", &configuration];
         let port = Port::take();
         let go_on = watch::Sender::new(0);
         let signal = go_on.clone();
@@ -48,7 +59,7 @@ impl Pair {
             app_id,
             app_port,
             hub: by_hub,
-            flags: &["--max-body-size", "256Mi"],
+            flags: &flags,
             ..Spec::default()
         };
         let mut caller = cluster.sidecar(&spec("caller", None));
@@ -67,6 +78,18 @@ impl Pair {
         }
     }
 
+    /// What headers the app gets to see of a request within [`TRACE`].
+    async fn headers(&self) -> serde_json::Value {
+        let request = Request::get(self.url("headers"))
+            .header("traceparent", format!("00-{TRACE}-{SPAN}-01"))
+            .header("tracestate", "vendor=value")
+            .header("x-own", "kept")
+            .body(full(""))
+            .unwrap();
+        let answer = self.client.request(request).await.unwrap();
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
     fn callee_id(&self) -> String {
         self.callee.process.name().to_owned()
     }
@@ -76,6 +99,10 @@ impl Pair {
             .url(&format!("/v1.0/invoke/{}/method/{method}", self.callee_id()))
     }
 }
+
+/// A trace that began before us, and its last span.
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const SPAN: &str = "b7ad6b7169203331";
 
 async fn answer(go_on: watch::Receiver<u32>, request: Request<Incoming>) -> Response<Body> {
     match request.uri().path() {
@@ -115,7 +142,7 @@ fn zeros(mebibytes: usize) -> Body {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_body_passes_without_being_kept() {
-    let pair = Pair::start(true).await;
+    let pair = Pair::start(true, false).await;
     // Buffers of the connections.
     let warm = Request::post(pair.url("echo")).body(zeros(8)).unwrap();
     assert_eq!(pair.client.request(warm).await.unwrap().body.len(), 8 * MIB);
@@ -153,7 +180,7 @@ async fn a_large_body_passes_without_being_kept() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_pass_one_by_one_and_traces_go_on() {
-    let pair = Pair::start(true).await;
+    let pair = Pair::start(true, true).await;
     let request = Request::get(pair.url("ticks")).body(full("")).unwrap();
     let answer = pair.client.open(request).await.unwrap();
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
@@ -168,37 +195,24 @@ async fn events_pass_one_by_one_and_traces_go_on() {
     }
     assert!(body.frame().await.is_none());
 
-    let trace = "0af7651916cd43dd8448eb211c80319c";
-    let request = Request::get(pair.url("headers"))
-        .header("traceparent", format!("00-{trace}-b7ad6b7169203331-01"))
-        .header("tracestate", "vendor=value")
-        .header("x-own", "kept")
-        .body(full(""))
-        .unwrap();
-    let answer = pair.client.request(request).await.unwrap();
-    let seen: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    let seen = pair.headers().await;
     let parent = seen["traceparent"].as_str().expect("the app is told");
     assert!(
-        parent.starts_with(&format!("00-{trace}-")) && parent.ends_with("-01"),
+        parent.starts_with(&format!("00-{TRACE}-")) && parent.ends_with("-01"),
         "{parent}"
     );
-    assert!(
-        !parent.contains("b7ad6b7169203331"),
-        "the callee's span is its own: {parent}"
-    );
+    assert!(!parent.contains(SPAN), "the callee's span is its own: {parent}");
     assert_eq!(
         (&seen["tracestate"], &seen["x-own"]),
         (&"vendor=value".into(), &"kept".into())
     );
-    assert_eq!(
-        (&seen["dapr-caller-app-id"], &seen["dapr-callee-app-id"]),
-        (&"caller".into(), &pair.callee_id().into())
-    );
+    assert_eq!(seen["dapr-caller-app-id"], "caller");
+    assert_eq!(seen["dapr-callee-app-id"], pair.callee_id());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_outlives_the_restart_of_the_other_sidecar() {
-    let mut pair = Pair::start(true).await;
+    let mut pair = Pair::start(true, false).await;
     for round in 0..3 {
         assert_eq!(pair.client.get(&pair.url("hello")).await.unwrap().text(), "hello");
         pair.callee.process.kill();
@@ -233,9 +247,12 @@ async fn names_by_mdns() {
         skipped("multicast does not work on this machine");
         return;
     }
-    let pair = Pair::start(false).await;
+    let pair = Pair::start(false, false).await;
     let answer = pair.client.get(&pair.url("hello")).await.unwrap();
     assert_eq!((answer.status, answer.text().as_str()), (200, "hello"));
+    // Nobody traces: the trace of the two apps passes as it is.
+    let seen = pair.headers().await;
+    assert_eq!(seen["traceparent"], format!("00-{TRACE}-{SPAN}-01"));
 }
 
 /// Whether a datagram to a group reaches its members on this machine.

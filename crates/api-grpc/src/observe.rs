@@ -76,7 +76,7 @@ impl Observed {
             baggage: None,
             received: 0,
         };
-        if sinks.tracer.enabled() {
+        if is_on(&sinks.tracer) {
             this.baggage = baggage(headers).map_err(|error| {
                 Status::new(code::INVALID_ARGUMENT, format!("invalid baggage header: {error}"))
             })?;
@@ -227,6 +227,12 @@ impl Observed {
         };
         log.write(Level::Info, shown, "gRPC API Called");
     }
+}
+
+/// Off is only a sampling rate of zero. Without any configuration there are no spans of ours, and the trace that comes in is
+/// passed on. COMPAT(pkg/diagnostics/utils, IsTracingEnabled).
+fn is_on(tracer: &Tracer) -> bool {
+    tracer.enabled() || tracer.sampler().is_none()
 }
 
 /// The request's baggage in its normal form, if it is readable and there is any.

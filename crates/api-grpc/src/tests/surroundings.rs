@@ -217,7 +217,23 @@ async fn traces() {
         "{names}"
     );
 
-    let off = Bench::new().await;
+    // Nothing is configured: what comes in is passed on.
+    let plain = Bench::new().await;
+    let answer = plain
+        .ask(GET_METADATA, &[("traceparent", parent)], framed(b""))
+        .await;
+    let passed = trace_of(&answer.headers).expect("the trace that came in");
+    assert_eq!(passed.traceparent().as_str(), parent);
+    let refused = plain
+        .ask(GET_METADATA, &[("baggage", "nonsense")], framed(b""))
+        .await;
+    assert_eq!(refused.status().0, 3);
+
+    let off = Bench::with(Plan {
+        rate: Some("0"),
+        ..Plan::default()
+    })
+    .await;
     let answer = off
         .ask(
             GET_METADATA,

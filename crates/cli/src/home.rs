@@ -8,6 +8,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// Says which home, where `--home` does not. Sidecars are given it, so that commands know whose they are.
+pub(crate) const VARIABLE: &str = "OUTRIGGER_HOME";
+
 /// Resources that stand for "no YAML at all".
 pub(crate) const DEFAULTS: [(&str, &str); 2] = [
     ("statestore.yaml", include_str!("home/statestore.yaml")),
@@ -29,7 +32,7 @@ pub(crate) struct Program {
 
 impl Home {
     pub(crate) fn find(given: Option<PathBuf>, environment: &Environment) -> Result<Self> {
-        let path = match given.or_else(|| environment.get("OUTRIGGER_HOME").map(PathBuf::from)) {
+        let path = match given.or_else(|| environment.get(VARIABLE).map(PathBuf::from)) {
             Some(path) => path,
             None => match environment.get("HOME") {
                 Some(home) => Path::new(&home).join(".outrigger"),

@@ -3,13 +3,17 @@
 //!
 //! COMPAT(dapr/cli pkg/standalone/list.go): found the same way, so sidecars of both programs are seen by both tools.
 
+use crate::commands::Context;
+use crate::home::{self, Home};
 use crate::http::{Place, Sidecar};
 use crate::run::resolve::socket;
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use outrigger_sidecar::config::Environment;
 use serde::Serialize;
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -39,6 +43,9 @@ pub(crate) struct Instance {
     pub(crate) run_template_name: String,
     #[serde(skip)]
     pub(crate) place: Place,
+    /// The home it was started with, if `outrigger run` did that and we may know.
+    #[serde(skip)]
+    pub(crate) home: Option<PathBuf>,
     /// Whether its metadata could be read.
     #[serde(skip)]
     pub(crate) answers: bool,
@@ -66,13 +73,24 @@ pub(crate) async fn list(environment: &Environment) -> Result<Vec<Instance>> {
 }
 
 /// The one sidecar of an app, for commands that need it.
-pub(crate) async fn of(app_id: &str, environment: &Environment) -> Result<Instance> {
-    let all = list(environment).await?;
-    let known: Vec<String> = all.iter().map(|instance| instance.app_id.clone()).collect();
-    all.into_iter().find(|instance| instance.app_id == app_id).with_context(|| {
-        let known = if known.is_empty() { "no app runs".to_owned() } else { format!("running: {}", known.join(", ")) };
-        format!("no sidecar of app {app_id:?} runs on this machine ({known}); start it with `outrigger run --app-id {app_id}`")
+pub(crate) async fn of(app_id: &str, context: &Context) -> Result<Instance> {
+    let all = list(&context.environment).await?;
+    pick(&all, app_id, &context.home).cloned().with_context(|| {
+        let known: Vec<&str> = all.iter().map(|instance| instance.app_id.as_str()).collect();
+        let known = match known.is_empty() {
+            true => "no app runs".to_owned(),
+            false => format!("running: {}", known.join(", ")),
+        };
+        format!(
+            "no sidecar of app {app_id:?} runs on this machine ({known}); start it with `outrigger run --app-id {app_id}`"
+        )
     })
+}
+
+/// Of several sidecars of one app, the one of our home: another home may have an app of the same name.
+pub(crate) fn pick<'i>(instances: &'i [Instance], app_id: &str, ours: &Home) -> Option<&'i Instance> {
+    let named = instances.iter().filter(|instance| instance.app_id == app_id);
+    named.min_by_key(|instance| instance.home.as_deref() != Some(ours.path()))
 }
 
 /// Ids in use.
@@ -159,6 +177,7 @@ fn read(process: Process, now: SystemTime, boot: Option<SystemTime>) -> Option<I
         daprd_log_path: String::new(),
         run_template_name: String::new(),
         place,
+        home: home(pid),
         answers: false,
         app_id,
     })
@@ -199,6 +218,16 @@ fn value(args: &[String], name: &str) -> Option<String> {
         }
     }
     found
+}
+
+/// From the environment of a process of ours.
+fn home(pid: u32) -> Option<PathBuf> {
+    let variables = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let start = format!("{}=", home::VARIABLE);
+    let value = variables
+        .split(|byte| *byte == 0)
+        .find_map(|variable| variable.strip_prefix(start.as_bytes()))?;
+    Some(PathBuf::from(OsStr::from_bytes(value)))
 }
 
 fn working_directory(pid: u32) -> PathBuf {
@@ -257,8 +286,46 @@ fn shorten(command: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{age, shorten, value};
-    use std::time::Duration;
+    use super::{Instance, Process, age, pick, read, shorten, value};
+    use crate::home::Home;
+    use std::path::PathBuf;
+    use std::time::{Duration, SystemTime};
+
+    fn instance(pid: u32, args: &str) -> Instance {
+        let args = args.split(' ').map(str::to_owned).collect();
+        read(Process { pid, args }, SystemTime::now(), None).unwrap()
+    }
+
+    #[test]
+    fn what_the_arguments_say() {
+        let found = instance(
+            1,
+            "--app-id=a --dapr-grpc-port 7 --enable-metrics=false -app-port 8",
+        );
+        assert_eq!((found.http_port, found.grpc_port, found.app_port), (3500, 7, 8));
+        assert!(!found.metrics_enabled && !found.answers);
+        let nameless = Process {
+            pid: 1,
+            args: vec!["--app-port=1".to_owned()],
+        };
+        assert_eq!(read(nameless, SystemTime::now(), None), None);
+    }
+
+    #[test]
+    fn our_home_comes_first() {
+        let mut all = [
+            instance(1, "--app-id a"),
+            instance(2, "--app-id a"),
+            instance(3, "--app-id b"),
+        ];
+        all[1].home = Some(PathBuf::from("/ours"));
+        all[2].home = Some(PathBuf::from("/theirs"));
+        let found = |id, home: &str| pick(&all, id, &Home::at(home.into())).map(|found| found.daprd_pid);
+        assert_eq!(found("a", "/ours"), Some(2));
+        assert_eq!(found("a", "/else"), Some(1));
+        assert_eq!(found("b", "/ours"), Some(3));
+        assert_eq!(found("c", "/ours"), None);
+    }
 
     #[test]
     fn flags_in_all_their_spellings() {

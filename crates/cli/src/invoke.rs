@@ -47,7 +47,7 @@ pub(crate) struct Flags {
 
 pub(crate) async fn run(flags: Flags, context: &Context) -> Result<u8> {
     let body = data(flags.data, flags.data_file)?;
-    let instance = instances::of(&flags.app_id, &context.environment).await?;
+    let instance = instances::of(&flags.app_id, context).await?;
     let place = crate::publish::place(flags.unix_domain_socket, &instance);
     let method = flags.method.trim_start_matches('/');
     let call = Call {
@@ -71,7 +71,9 @@ pub(crate) async fn run(flags: Flags, context: &Context) -> Result<u8> {
     }
     if !answer.body.is_empty() {
         context.screen.write(&answer.body);
-        context.screen.line("");
+        if !answer.body.ends_with(b"\n") {
+            context.screen.line("");
+        }
     }
     context.screen.success("App invoked successfully");
     Ok(0)

@@ -88,7 +88,7 @@ async fn follow(file: &mut File, path: &Path, context: &Context) -> Result<()> {
 }
 
 async fn of_running(flags: &Flags, context: &Context) -> Result<PathBuf> {
-    let instance = instances::of(&flags.app_id, &context.environment).await?;
+    let instance = instances::of(&flags.app_id, context).await?;
     let path = match flags.of {
         Whose::App => instance.app_log_path,
         Whose::Daprd => instance.daprd_log_path,

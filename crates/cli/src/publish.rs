@@ -53,7 +53,7 @@ pub(crate) struct Flags {
 pub(crate) async fn run(flags: Flags, context: &Context) -> Result<u8> {
     let body = data(flags.data, flags.data_file)?;
     let query = query(flags.metadata.as_deref())?;
-    let instance = instances::of(&flags.publish_app_id, &context.environment).await?;
+    let instance = instances::of(&flags.publish_app_id, context).await?;
     // A topic may have slashes, which are part of its name.
     let topic: Vec<String> = flags.topic.split('/').map(encode).collect();
     let call = Call {

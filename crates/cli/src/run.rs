@@ -106,6 +106,7 @@ async fn single(flags: Flags, context: &Context, wish: watch::Receiver<Wish>) ->
     drop(chosen);
     let pair = Pair {
         app: &app,
+        home: context.home.path(),
         program: &program,
         environment: &context.environment,
         hub: hub.as_ref().map(|hub| hub.socket()),

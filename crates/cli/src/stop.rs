@@ -56,7 +56,7 @@ pub(crate) async fn run(flags: &Flags, context: &Context) -> Result<u8> {
     let mut code = 0;
     let mut targets = Vec::new();
     for id in ids {
-        match instances.iter().find(|instance| instance.app_id == *id) {
+        match instances::pick(&instances, id, &context.home) {
             Some(instance) => targets.push(target(instance, &instances)),
             None => {
                 context

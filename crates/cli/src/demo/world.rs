@@ -133,6 +133,7 @@ impl World {
     /// Starts the sidecar and the app of a service, at the same ports each time.
     pub(crate) fn launch(&mut self, service: Service) -> Result<()> {
         let (program, socket) = (self.program.clone(), self.hub.socket().to_owned());
+        let home = self.home.path().to_owned();
         let log = |kind: &str| self.log(service, kind);
         let (sidecar_log, app_log) = (log("daprd")?, log("app")?);
         let member = self.member_mut(service)?;
@@ -141,6 +142,7 @@ impl World {
             .args(member.app.arguments())
             .env(under::PARENT, std::process::id().to_string())
             .env("OUTRIGGER_HUB_SOCKET", socket)
+            .env(home::VARIABLE, home)
             .stdin(Stdio::null())
             .stdout(sidecar_log.try_clone()?)
             .stderr(sidecar_log)

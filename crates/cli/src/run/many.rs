@@ -86,6 +86,7 @@ pub(super) async fn run(
         }
         pairs.push(Pair {
             app,
+            home: context.home.path(),
             program: &program,
             environment: &context.environment,
             hub: hub.as_ref().map(|hub| hub.socket()),

@@ -36,6 +36,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// What is needed to run one pair.
 pub(crate) struct Pair<'a> {
     pub(crate) app: &'a App,
+    pub(crate) home: &'a Path,
     pub(crate) program: &'a Program,
     pub(crate) environment: &'a Environment,
     pub(crate) hub: Option<&'a Path>,
@@ -160,6 +161,7 @@ impl Pair<'_> {
             .args(self.app.arguments())
             .current_dir(&self.app.folder)
             .env(under::PARENT, std::process::id().to_string())
+            .env(home::VARIABLE, self.home)
             .stdin(Stdio::null())
             .stdout(self.sidecar_voice.pipe(readers)?)
             .stderr(self.sidecar_voice.pipe(readers)?)

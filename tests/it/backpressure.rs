@@ -9,6 +9,8 @@ use outrigger_testkit::audit::Events;
 use outrigger_testkit::client::{Body, Client, full};
 use outrigger_testkit::port::Port;
 use outrigger_testkit::process::Process;
+use outrigger_testkit::servers::redis;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -133,7 +135,7 @@ impl Publisher {
             publishers.spawn(async move {
                 let mut acknowledged = Vec::new();
                 for _ in 0..count / 32 {
-                    acknowledged.push(publisher.publish().await.expect("the hub keeps it on disk"));
+                    acknowledged.push(publisher.publish().await.expect("the broker keeps it"));
                 }
                 acknowledged
             });
@@ -168,9 +170,9 @@ fn watch<'a>(processes: impl IntoIterator<Item = &'a Process>) -> Vec<Watched<'a
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are worth seeing")]
-fn check(watched: &[Watched<'_>], when: &str, backlog: u64, names: &[&str]) {
-    for (Watched { process, before }, name) in watched.iter().zip(names) {
-        let growth = process.resident().saturating_sub(*before);
+fn check(watched: &[Watched<'_>], when: &str, backlog: u64) {
+    for Watched { process, before } in watched {
+        let (name, growth) = (process.name(), process.resident().saturating_sub(*before));
         println!(
             "{when}: {name} has grown by {} KiB, {} MiB are waiting",
             growth >> 10,
@@ -181,17 +183,46 @@ fn check(watched: &[Watched<'_>], when: &str, backlog: u64, names: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_waits_for_a_subscriber_of_the_hub_is_on_disk() {
+async fn what_waits_for_a_subscriber_is_in_the_hub() {
     let cluster = Cluster::new();
-    let resources = cluster.embedded();
     let mut hub = cluster.hub();
     hub.start();
+    let resources = cluster.embedded();
+    starve(
+        &cluster,
+        &resources,
+        Some(&hub),
+        if quick() { 1_600 } else { 6_400 },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_a_subscriber_is_in_redis() {
+    let Some(redis) = redis::start(&[]).await else {
+        return;
+    };
+    let cluster = Cluster::new();
+    let host = redis.host();
+    // What the subscriber has not acknowledged comes again after this.
+    let metadata = [
+        ("redisHost", host.as_str()),
+        ("processingTimeout", "3s"),
+        ("redeliverInterval", "1s"),
+    ];
+    let pubsub = component("pubsub", "pubsub.redis", &metadata);
+    let resources = cluster.resources("redis", &[("pubsub.yaml", &pubsub)]);
+    starve(&cluster, &resources, None, 1_600).await;
+}
+
+/// Publishes `count` events and more to a subscriber that first does not answer and then is dead.
+async fn starve(cluster: &Cluster, resources: &Path, hub: Option<&Process>, count: u64) {
     let mut subscriber = Subscriber::start().await;
     let spec = |app_id, app_port| Spec {
         app_id,
         app_port,
-        resources: Some(&resources),
-        hub: true,
+        resources: Some(resources),
+        hub: hub.is_some(),
         flags: &["--log-level", "error"],
     };
     let mut front = cluster.sidecar(&spec("publisher", None));
@@ -205,25 +236,18 @@ async fn what_waits_for_a_subscriber_of_the_hub_is_on_disk() {
     publisher.burst(320, &subscriber).await;
     subscriber.complete(SOON).await;
 
-    let names = ["the hub", "the publisher's sidecar", "the subscriber's sidecar"];
-    let watched = watch([&hub, &front.process, &back.process]);
-    let count: u64 = if quick() { 1_600 } else { 6_400 };
-    let backlog = count * u64::try_from(size).unwrap();
+    let watched = watch([&front.process, &back.process].into_iter().chain(hub));
+    let backlog = count * u64::try_from(size).expect("small");
     subscriber.open(false);
     publisher.burst(count, &subscriber).await;
-    check(&watched, "a subscriber that does not answer", backlog, &names);
+    check(&watched, "a subscriber that does not answer", backlog);
     subscriber.app = None;
     publisher.burst(count / 4, &subscriber).await;
-    check(
-        &watched,
-        "a subscriber that is dead",
-        backlog + backlog / 4,
-        &names,
-    );
+    check(&watched, "a subscriber that is dead", backlog + backlog / 4);
     subscriber.open(true);
     subscriber.revive().await;
     subscriber.complete(SOON * 4).await;
-    check(&watched, "after it has caught up", 0, &names);
+    check(&watched, "after it has caught up", 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -274,12 +298,7 @@ async fn in_memory_publishers_wait_for_a_slow_subscriber() {
         assert!(error.contains("messages behind and took none for"), "{error}");
     }
     assert!((4_000..4_400).contains(&total), "{total} messages were taken in");
-    check(
-        &watched,
-        "a subscriber in memory that does not answer",
-        8 << 20,
-        &["the sidecar"],
-    );
+    check(&watched, "a subscriber in memory that does not answer", 8 << 20);
     subscriber.open(true);
     subscriber.complete(SOON).await;
     // And it goes on.

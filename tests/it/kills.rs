@@ -237,6 +237,11 @@ impl Work {
     }
 }
 
+/// The key that is written together with `key`, whenever the value is odd.
+fn twin(key: &str) -> String {
+    format!("{key}-twin")
+}
+
 struct Write {
     key: String,
     value: u64,
@@ -258,9 +263,17 @@ async fn write(sidecar: String, writer: u64, work: Arc<Work>) -> (Vec<u64>, Vec<
         if sent {
             published.push(number);
         }
+        // Half of them write two keys at once: both or none.
         let key = format!("{writer}-{generation}-{}", number % 8);
-        let body = format!(r#"[{{"key":"{key}","value":{number}}}]"#);
-        let answer = client.post_json(&state, body).await;
+        let set = |key: &str| format!(r#"{{"key":"{key}","value":{number}}}"#);
+        let twin = twin(&key);
+        let answer = if number % 2 == 0 {
+            client.post_json(&state, format!("[{}]", set(&key))).await
+        } else {
+            let set = |key: &str| format!(r#"{{"operation":"upsert","request":{}}}"#, set(key));
+            let body = format!(r#"{{"operations":[{},{}]}}"#, set(&key), set(&twin));
+            client.post_json(&format!("{state}/transaction"), body).await
+        };
         let acknowledged = answer.is_ok_and(|answer| answer.status == 204);
         if !acknowledged {
             generation += 1;
@@ -279,21 +292,33 @@ async fn write(sidecar: String, writer: u64, work: Arc<Work>) -> (Vec<u64>, Vec<
     (published, written)
 }
 
+/// What is wrong with what is stored.
 async fn read_back(sidecar: &Sidecar, writes: &Writes) -> Vec<String> {
     sidecar.ready().await;
-    let client = Client::new(ANSWER);
     let mut wrong = Vec::new();
     for key in writes.keys() {
-        let url = sidecar.url(&format!("/v1.0/state/statestore/{key}"));
-        let answer = client.get(&url).await.expect("everybody is well again");
-        let read = match answer.status {
-            200 => Some(answer.text().parse().expect("a number was written")),
-            204 => None,
-            status => panic!("{status} for {key}: {}", answer.text()),
-        };
-        wrong.extend(writes.wrong(key, read));
+        let value = read(sidecar, key).await;
+        wrong.extend(writes.wrong(key, value));
+        // As number and key have the same parity, a key's writes are all transactions, or none is.
+        let twin = read(sidecar, &twin(key)).await;
+        if value.is_some_and(|value| value % 2 == 1) && twin != value {
+            wrong.push(format!("{key} is {value:?}, and its twin {twin:?}"));
+        }
     }
     wrong
+}
+
+async fn read(sidecar: &Sidecar, key: &str) -> Option<u64> {
+    let url = sidecar.url(&format!("/v1.0/state/statestore/{key}"));
+    let answer = Client::new(ANSWER)
+        .get(&url)
+        .await
+        .expect("everybody is well again");
+    match answer.status {
+        200 => Some(answer.text().parse().expect("a number was written")),
+        204 => None,
+        status => panic!("{status} for {key}: {}", answer.text()),
+    }
 }
 
 /// Waits until everything has come, or nothing comes any more.

@@ -1,6 +1,6 @@
 //! A page's code blocks, and how output is compared with what a page says. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The runnable blocks of one page.
 #[derive(Debug)]
@@ -66,7 +66,26 @@ impl Page {
             .any(|block| matches!(block.kind, Kind::Run { .. }))
     }
 
-    /// Whether some command or file mentions this program.
+    /// Ids of the apps that the page runs.
+    pub(super) fn app_ids(&self) -> BTreeSet<&str> {
+        let mut ids = BTreeSet::new();
+        for block in &self.blocks {
+            match &block.kind {
+                Kind::Run { commands, .. } => {
+                    ids.extend(
+                        commands
+                            .iter()
+                            .flat_map(|command| after(&command.line, "app-id ")),
+                    );
+                }
+                Kind::File { text, .. } => ids.extend(after(text, "appID: ")),
+                Kind::Appears(_) => {}
+            }
+        }
+        ids
+    }
+
+    /// Whether some command mentions this program.
     pub(super) fn mentions(&self, program: &str) -> bool {
         self.blocks.iter().any(|block| match &block.kind {
             Kind::Run { commands, .. } => commands.iter().any(|command| command.line.contains(program)),
@@ -134,19 +153,24 @@ fn commands(line: usize, body: &[&str]) -> Vec<Command> {
     commands
 }
 
-/// Puts other ports for those that pages name.
-pub(super) fn with_ports(text: &str, ports: &BTreeMap<&str, u16>) -> String {
+/// The words right behind each occurrence of `mark`.
+fn after<'t>(text: &'t str, mark: &'t str) -> impl Iterator<Item = &'t str> {
+    text.split(mark)
+        .skip(1)
+        .filter_map(|rest| rest.split_whitespace().next())
+}
+
+/// Puts other words for those that pages name: ports and app ids. A word is letters, digits, `-` and `_`.
+pub(super) fn with_words(text: &str, words: &BTreeMap<String, String>) -> String {
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
     let mut replaced = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+    while let Some(start) = rest.find(is_part) {
         let (before, from) = rest.split_at(start);
-        let end = from.find(|c: char| !c.is_ascii_digit()).unwrap_or(from.len());
-        let (number, after) = from.split_at(end);
+        let end = from.find(|c| !is_part(c)).unwrap_or(from.len());
+        let (word, after) = from.split_at(end);
         replaced.push_str(before);
-        match ports.get(number) {
-            Some(port) => replaced.push_str(&port.to_string()),
-            None => replaced.push_str(number),
-        }
+        replaced.push_str(words.get(word).map_or(word, String::as_str));
         rest = after;
     }
     replaced.push_str(rest);
@@ -203,8 +227,7 @@ fn line_matches(pattern: &str, line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Block, Command, How, Kind, Page, appeared, matches, with_ports};
-    use std::collections::BTreeMap;
+    use super::{Block, Command, How, Kind, Page, appeared, matches, with_words};
 
     fn lines(text: &str) -> Vec<String> {
         text.lines().map(str::to_owned).collect()
@@ -267,11 +290,17 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_replaced_as_whole_numbers() {
-        let ports = BTreeMap::from([("8000", 1), ("3500", 2)]);
-        assert_eq!(
-            with_ports("a:8000/3500 18000 80001 8000", &ports),
-            "a:1/2 18000 80001 1"
-        );
+    fn words_are_replaced_as_a_whole() {
+        let words = [("8000", "1"), ("3500", "2"), ("shop", "shop2")];
+        let words = words.map(|(from, to)| (from.to_owned(), to.to_owned())).into();
+        let text = "a:8000/3500 18000 80001 8000, shop: shop.py|shop||k shop-redis workshop";
+        let expected = "a:1/2 18000 80001 1, shop2: shop2.py|shop2||k shop-redis workshop";
+        assert_eq!(with_words(text, &words), expected);
+    }
+
+    #[test]
+    fn app_ids_are_found() {
+        let text = "```console\n$ outrigger run --app-id a -- x\n$ outrigger stop b\n```\n```yaml file=c\nappID: c\n```\n";
+        assert_eq!(Page::parse(text).app_ids(), ["a", "c"].into());
     }
 }

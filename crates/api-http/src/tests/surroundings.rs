@@ -135,14 +135,18 @@ async fn trace_headers() {
         "{refused:?}"
     );
 
-    let off = Bench::new(Config::default()).await;
-    let answer = off.ask("GET /v1.0/invoke/shop/method/echo", &[&sent], "").await;
+    // Nothing configured: what comes in is checked and passed on.
+    let plain = Bench::new(Config::default()).await;
+    let answer = plain.ask("GET /v1.0/invoke/shop/method/echo", &[&sent], "").await;
+    assert_eq!(answer.header("traceparent"), Some(parent));
+    let refused = plain.ask("GET /v1.0/metadata", &["baggage: nonsense"], "").await;
+    assert_eq!(refused.status, 400);
+
+    let off = Bench::tracing(Config::default(), Some("0")).await;
+    let fields = [&sent, "baggage: nonsense"];
+    let answer = off.ask("GET /v1.0/invoke/shop/method/echo", &fields, "").await;
     assert_eq!(answer.header("traceparent"), None);
-    assert_eq!(
-        answer.header("x-names"),
-        Some("traceparent"),
-        "passed on as it came"
-    );
+    assert_eq!(answer.header("x-names"), Some("baggage traceparent"));
 }
 
 #[tokio::test]

@@ -12,8 +12,8 @@
 //! | … `redis` | needs a Redis on port 6379; skipped, with all that follows, where none is installed |
 //!
 //! In expected output, `…` stands for any text, and alone on a line for any lines. Where a command has no output
-//! below it, its output does not matter. Ports that pages name are replaced by free ones. Everything else, for instance
-//! `sh` blocks, is not run.
+//! below it, its output does not matter. Ports that pages name are replaced by free ones, app ids by ids that nobody else on
+//! the machine has. Everything else, for instance `sh` blocks, is not run.
 
 mod page;
 mod play;

@@ -48,7 +48,7 @@ pub(super) async fn play(path: &'static str) {
             ));
         }
     }
-    let mut stage = Stage::new(path);
+    let mut stage = Stage::new(path, &page);
     let mut run = 0;
     for block in &page.blocks {
         if block.needs_redis && stage.redis.is_none() {
@@ -85,7 +85,8 @@ fn is_installed(program: &str) -> bool {
 struct Stage {
     page: &'static str,
     folder: TempDir,
-    ports: BTreeMap<&'static str, u16>,
+    /// What stands here for words of the page.
+    words: BTreeMap<String, String>,
     background: Vec<Background>,
     redis: Option<Redis>,
 }
@@ -101,7 +102,7 @@ struct Background {
 type Said = Arc<Mutex<Vec<u8>>>;
 
 impl Stage {
-    fn new(page: &'static str) -> Self {
+    fn new(name: &'static str, page: &Page) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for name in ["bin", "home", "here"] {
             std::fs::create_dir(folder.path().join(name)).expect("a folder in a temporary folder");
@@ -114,13 +115,21 @@ impl Stage {
             (port, listener)
         });
         let free = |listener: &TcpListener| listener.local_addr().expect("a bound address").port();
+        let mut words: BTreeMap<String, String> = listeners
+            .iter()
+            .map(|(port, listener)| ((*port).to_owned(), free(listener).to_string()))
+            .collect();
+        // Commands see every app of the machine: what else runs here has other ids.
+        let suffix = free(&listeners[0].1);
+        words.extend(
+            page.app_ids()
+                .into_iter()
+                .map(|id| (id.to_owned(), format!("{id}{suffix}"))),
+        );
         Self {
-            page,
+            page: name,
             folder,
-            ports: listeners
-                .iter()
-                .map(|(port, listener)| (*port, free(listener)))
-                .collect(),
+            words,
             background: Vec::new(),
             redis: None,
         }
@@ -128,12 +137,8 @@ impl Stage {
 
     fn add_redis(&mut self, redis: Redis) {
         let host = redis.host();
-        let port = host
-            .rsplit(':')
-            .next()
-            .and_then(|port| port.parse().ok())
-            .expect("host:port");
-        self.ports.insert(REDIS_PORT, port);
+        let port = host.rsplit(':').next().expect("host:port");
+        self.words.insert(REDIS_PORT.to_owned(), port.to_owned());
         self.redis = Some(redis);
     }
 
@@ -141,7 +146,7 @@ impl Stage {
     async fn block(&mut self, block: &Block) -> usize {
         match &block.kind {
             Kind::File { name, text } => {
-                self.write(name, &self.here(text));
+                self.write(&self.here(name), &self.here(text));
                 0
             }
             Kind::Run { commands, how } => {
@@ -268,7 +273,7 @@ impl Stage {
 
     /// A text of the page as it is meant here.
     fn here(&self, text: &str) -> String {
-        page::with_ports(text, &self.ports)
+        page::with_words(text, &self.words)
     }
 
     fn all_here(&self, lines: &[String]) -> Vec<String> {

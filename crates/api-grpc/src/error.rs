@@ -24,6 +24,9 @@ const DOMAIN: &str = "dapr.io";
 /// Longest text of the app that goes into a detail, in bytes.
 const SHOWN: usize = 63;
 
+/// Longest message, and longest details, that travel as metadata, in bytes.
+const LONGEST: usize = 8 << 10;
+
 /// gRPC status codes by name. Source: google/rpc/code.proto.
 pub(crate) mod code {
     pub(crate) const CANCELLED: i32 = 1;
@@ -82,19 +85,21 @@ impl Status {
         }
     }
 
+    /// Texts may repeat what the caller sent; beyond what clients take as metadata they would cost it the connection. A longer
+    /// message is cut, and longer details are left out.
     pub(crate) fn trailers(&self) -> HeaderMap {
-        let mut trailers = wire::grpc_trailers(self.code, &self.message);
-        if !self.details.is_empty() {
+        let message = head(&self.message, LONGEST);
+        let mut trailers = wire::grpc_trailers(self.code, message);
+        let size: usize = self.details.iter().map(Bytes::len).sum();
+        if (1..=LONGEST).contains(&size) {
             let status = RpcStatus {
                 code: self.code,
-                message: self.message.clone(),
+                message: message.to_owned(),
                 details: self.details.clone(),
             };
             let encoded = STANDARD_NO_PAD.encode(status.encode_to_vec());
-            trailers.insert(
-                DETAILS,
-                HeaderValue::try_from(encoded).expect("base64 is a valid header value"),
-            );
+            let encoded = HeaderValue::try_from(encoded).expect("base64 is a valid header value");
+            trailers.insert(DETAILS, encoded);
         }
         trailers
     }

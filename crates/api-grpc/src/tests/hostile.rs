@@ -123,6 +123,21 @@ async fn strange_requests() {
     }
 }
 
+#[tokio::test]
+async fn answers_stay_small() {
+    let bench = Bench::new().await;
+    let get = proto::GetStateRequest {
+        store_name: "s".to_owned(),
+        key: format!("{}||", "é".repeat(20_000)),
+        ..Default::default()
+    };
+    let body = framed(&prost::Message::encode_to_vec(&get));
+    let answer = bench.ask("/dapr.proto.runtime.v1.Dapr/GetState", &[], body).await;
+    let (code, message) = answer.status();
+    assert_eq!((code, message.len() / 1024), (3, 7));
+    assert!(message.starts_with("input key/keyPrefix 'éé") && message.ends_with('é'));
+}
+
 /// Breaks off after one piece.
 struct Breaking(Option<Bytes>);
 

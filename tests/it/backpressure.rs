@@ -192,7 +192,7 @@ async fn what_waits_for_a_subscriber_is_in_the_hub() {
         &cluster,
         &resources,
         Some(&hub),
-        if quick() { 1_600 } else { 6_400 },
+        if quick() { 1_600 } else { 3_200 },
     )
     .await;
 }

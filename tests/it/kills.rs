@@ -29,7 +29,11 @@ async fn hub_sidecars_and_app() {
     let mut scene = Scene::start(&cluster, &cluster.embedded()).await;
     let rounds = if quick() { 4 } else { 26 };
     let verdict = series(&mut scene, &mut Data::Hub(hub), rounds).await;
-    report("hub, sidecars and app", rounds * 4, &verdict);
+    report(
+        "hub, sidecars and app",
+        &format!("{} kills", rounds * 4),
+        &verdict,
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,12 +55,55 @@ async fn redis_sidecars_and_app() {
     let mut scene = Scene::start(&cluster, &resources).await;
     let rounds = if quick() { 2 } else { 8 };
     let verdict = series(&mut scene, &mut Data::Redis(redis), rounds).await;
-    report("Redis, sidecars and app", rounds * 4, &verdict);
+    report(
+        "Redis, sidecars and app",
+        &format!("{} kills", rounds * 4),
+        &verdict,
+    );
+}
+
+/// SIGTERM instead: whoever is asked to end finishes what it has begun, so that nothing comes twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ends_on_request_leave_nothing_undone() {
+    let cluster = Cluster::new();
+    let mut hub = cluster.hub();
+    hub.start();
+    let mut scene = Scene::start(&cluster, &cluster.embedded()).await;
+    let work = Arc::new(Work::default());
+    scene.subscribed(&work.numbers).await;
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        writers.spawn(write(scene.publisher.url(""), writer, Arc::clone(&work)));
+    }
+    let rounds = if quick() { 2 } else { 5 };
+    for _ in 0..rounds {
+        for victim in 0..3 {
+            work.goes_on(&scene).await;
+            let process = match victim {
+                0 => &mut scene.publisher.process,
+                1 => &mut scene.subscriber.process,
+                _ => &mut hub,
+            };
+            process.terminate();
+            let status = process.exit(SOON).await;
+            assert_eq!(status.code(), Some(0), "{}: {}", process.name(), process.tail());
+            process.start();
+            scene.subscriber.serving().await;
+        }
+    }
+    let (events, writes) = work.end(writers).await;
+    let wrong = read_back(&scene.publisher, &writes).await;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let verdict = drain(&scene, events).await;
+    verdict.check();
+    let ends = format!("{} ends on request", rounds * 3);
+    report("hub and sidecars", &ends, &(verdict.clone(), writes.count()));
+    assert_eq!(verdict.duplicates, 0);
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are what this test is for")]
-fn report(what: &str, kills: u32, (events, keys): &(Verdict, usize)) {
-    println!("\n{what}: {kills} kills, {events}; {keys} keys read back");
+fn report(what: &str, ends: &str, (events, keys): &(Verdict, usize)) {
+    println!("\n{what}: {ends}, {events}; {keys} keys read back");
 }
 
 /// Who is killed at the same time: usually one, every third round two.
@@ -186,25 +233,7 @@ async fn series(scene: &mut Scene, data: &mut Data, rounds: u32) -> (Verdict, us
             }
         }
     }
-    work.stop.store(true, Ordering::Relaxed);
-    let mut events = Events::default();
-    let mut writes = Writes::default();
-    for (published, written) in writers.join_all().await {
-        for number in published {
-            events.acknowledged(number);
-        }
-        for Write {
-            key,
-            value,
-            acknowledged,
-        } in written
-        {
-            match acknowledged {
-                true => writes.acknowledged(&key, value),
-                false => writes.unknown(&key, value),
-            }
-        }
-    }
+    let (events, writes) = work.end(writers).await;
     let wrong = read_back(&scene.publisher, &writes).await;
     assert!(wrong.is_empty(), "{wrong:#?}");
     let verdict = drain(scene, events).await;
@@ -222,6 +251,30 @@ struct Work {
 }
 
 impl Work {
+    /// Ends the writers; answers what they know.
+    async fn end(&self, writers: JoinSet<Done>) -> (Events, Writes) {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut events = Events::default();
+        let mut writes = Writes::default();
+        for (published, written) in writers.join_all().await {
+            for number in published {
+                events.acknowledged(number);
+            }
+            for Write {
+                key,
+                value,
+                acknowledged,
+            } in written
+            {
+                match acknowledged {
+                    true => writes.acknowledged(&key, value),
+                    false => writes.unknown(&key, value),
+                }
+            }
+        }
+        (events, writes)
+    }
+
     /// Waits until some more is acknowledged.
     async fn goes_on(&self, scene: &Scene) {
         let goal = self.acknowledged.load(Ordering::Relaxed) + WRITERS * 4;
@@ -248,8 +301,11 @@ struct Write {
     acknowledged: bool,
 }
 
-/// Publishes and writes until told to stop. Answers which events were acknowledged, and all writes in their order.
-async fn write(sidecar: String, writer: u64, work: Arc<Work>) -> (Vec<u64>, Vec<Write>) {
+/// Which events were acknowledged, and all writes in their order.
+type Done = (Vec<u64>, Vec<Write>);
+
+/// Publishes and writes until told to stop.
+async fn write(sidecar: String, writer: u64, work: Arc<Work>) -> Done {
     let client = Client::new(ANSWER);
     let publish = format!("{sidecar}/v1.0/publish/pubsub/events");
     let state = format!("{sidecar}/v1.0/state/statestore");

@@ -7,4 +7,5 @@ mod bad_start;
 mod bad_wire;
 mod docs;
 mod kills;
+mod streams;
 mod two_sidecars;

@@ -26,11 +26,21 @@ pub struct Options {
 /// # Panics
 /// When a type is registered already.
 pub fn register_all(registry: &mut Registry, options: Options) {
-    let Options { variable, variables, hub_socket } = options;
+    let Options {
+        variable,
+        variables,
+        hub_socket,
+    } = options;
     #[cfg(feature = "builtin")]
     {
         use outrigger_components_builtin::secrets::environment::Environment;
-        outrigger_components_builtin::register(registry, Environment { lookup: variable, all: variables });
+        outrigger_components_builtin::register(
+            registry,
+            Environment {
+                lookup: variable,
+                all: variables,
+            },
+        );
     }
     #[cfg(not(feature = "builtin"))]
     drop((variable, variables));

@@ -14,6 +14,7 @@ use crate::instances;
 use anyhow::{Result, bail};
 use clap::Args;
 use options::{Shared, Single};
+use outrigger_hub::client::Client;
 use pair::{FAILED, Pair};
 use std::path::{Path, PathBuf};
 use tokio::sync::watch;
@@ -99,10 +100,7 @@ async fn single(flags: Flags, context: &Context, wish: watch::Receiver<Wish>) ->
     )?;
     let program = context.home.sidecar()?;
     // Kept to the end: the hub does not count as idle meanwhile.
-    let hub = match flags.no_hub {
-        true => None,
-        false => Some(hub::ensure(&context.home, Life::OfItsOwn).await?),
-    };
+    let hub = hub(flags.no_hub, context, wish.clone()).await?;
     drop(chosen);
     let pair = Pair {
         app: &app,
@@ -116,13 +114,29 @@ async fn single(flags: Flags, context: &Context, wish: watch::Receiver<Wish>) ->
         label: String::new(),
         metadata: Vec::new(),
         sidecar_log: None,
+        host: None,
     };
     Ok(pair.run(wish).await)
 }
 
+/// This home's hub, unless it is not wanted.
+async fn hub(none: bool, context: &Context, mut wish: watch::Receiver<Wish>) -> Result<Option<Client>> {
+    if none {
+        return Ok(None);
+    }
+    tokio::select! {
+        hub = hub::ensure(&context.home, Life::OfItsOwn) => hub.map(Some),
+        _ = wish::stopped(&mut wish) => bail!("interrupted while the hub was starting"),
+    }
+}
+
 impl Flags {
-    /// The names of options that a run file would say instead.
+    /// Whether there are options that a run file would say instead.
     fn beside_the_run_file(&self) -> bool {
-        self.single != Single::default() || self.shared != Shared::default()
+        let same = Shared {
+            log_as_json: self.shared.log_as_json,
+            ..Shared::default()
+        };
+        self.single != Single::default() || self.shared != same
     }
 }

@@ -5,10 +5,11 @@
 
 use std::io::{self, IsTerminal, Write};
 
-/// Standard output, as a value.
+/// Standard output, and standard error for failures, as a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Screen {
     terminal: bool,
+    error_terminal: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,7 @@ impl Screen {
     pub(crate) fn open(no_colour: bool) -> Self {
         Self {
             terminal: io::stdout().is_terminal() && !no_colour,
+            error_terminal: io::stderr().is_terminal() && !no_colour,
         }
     }
 
@@ -45,8 +47,13 @@ impl Screen {
         self.status("⚠  ", Colour::Yellow, text);
     }
 
+    /// To standard error.
     pub(crate) fn failure(self, text: &str) {
-        self.status("❌  ", Colour::Red, text);
+        let line = match self.error_terminal {
+            true => format!("❌  \x1b[{}m{text}\x1b[0m\n", Colour::Red.code()),
+            false => format!("{text}\n"),
+        };
+        let _dropped = io::stderr().lock().write_all(line.as_bytes());
     }
 
     /// As it is.
@@ -127,10 +134,11 @@ mod tests {
 
     #[test]
     fn a_pipe_gets_no_colour() {
-        assert_eq!(Screen { terminal: false }.paint(Colour::Red, "x"), "x");
-        assert_eq!(
-            Screen { terminal: true }.paint(Colour::Red, "x"),
-            "\x1b[91mx\x1b[0m"
-        );
+        let screen = |terminal| Screen {
+            terminal,
+            error_terminal: terminal,
+        };
+        assert_eq!(screen(false).paint(Colour::Red, "x"), "x");
+        assert_eq!(screen(true).paint(Colour::Red, "x"), "\x1b[91mx\x1b[0m");
     }
 }

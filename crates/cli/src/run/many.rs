@@ -9,7 +9,6 @@ use super::voice::{Speaker, Voice};
 use super::wish::Wish;
 use crate::commands::Context;
 use crate::home;
-use crate::hub::{self, Life};
 use crate::instances;
 use anyhow::{Context as _, Result};
 use std::fs::File;
@@ -49,9 +48,10 @@ pub(super) async fn run(
     for Entry {
         folder,
         single,
-        shared,
+        mut shared,
     } in entries
     {
+        shared.log_as_json = flags.shared.log_as_json;
         apps.push(resolve::app(
             single,
             shared,
@@ -62,10 +62,7 @@ pub(super) async fn run(
         )?);
     }
     let program = context.home.sidecar()?;
-    let hub = match flags.no_hub {
-        true => None,
-        false => Some(hub::ensure(&context.home, Life::OfItsOwn).await?),
-    };
+    let hub = super::hub(flags.no_hub, context, wish.clone()).await?;
     drop(chosen);
     let now = jiff::Zoned::now().strftime("%Y%m%d%H%M%S").to_string();
     let mut pairs = Vec::new();
@@ -102,6 +99,8 @@ pub(super) async fn run(
             ),
             label: format!("{}: ", app.id),
             metadata,
+            // COMPAT(dapr/cli cmd/run.go): apps of a run file meet on the loopback interface.
+            host: Some("127.0.0.1"),
         });
     }
     let codes = futures::future::join_all(pairs.iter().map(|pair| pair.run(wish.clone()))).await;

@@ -94,6 +94,11 @@ pub(crate) struct Shared {
     #[serde(rename = "enableApiLogging")]
     pub(crate) enable_api_logging: Option<bool>,
 
+    /// Let the sidecar log one JSON object per line; a run file does not say this
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) log_as_json: bool,
+
     /// Variables for the app, beside those of this process.
     #[arg(skip)]
     #[serde(default)]
@@ -211,6 +216,7 @@ impl Shared {
             app_health_probe_timeout: self.app_health_probe_timeout.or(common.app_health_probe_timeout),
             app_health_threshold: self.app_health_threshold.or(common.app_health_threshold),
             enable_api_logging: self.enable_api_logging.or(common.enable_api_logging),
+            log_as_json: self.log_as_json,
             env,
             daprd_log_destination: self.daprd_log_destination.or(common.daprd_log_destination),
             app_log_destination: self.app_log_destination.or(common.app_log_destination),

@@ -49,6 +49,8 @@ pub(crate) struct Pair<'a> {
     pub(crate) metadata: Vec<(&'static str, String)>,
     /// Where the sidecar's log can be read, for errors.
     pub(crate) sidecar_log: Option<PathBuf>,
+    /// The address under which others find the sidecar, where the environment does not say.
+    pub(crate) host: Option<&'static str>,
 }
 
 impl Pair<'_> {
@@ -170,6 +172,9 @@ impl Pair<'_> {
             .kill_on_drop(true);
         if let Some(socket) = self.hub {
             command.env("OUTRIGGER_HUB_SOCKET", socket);
+        }
+        if let (Some(host), None) = (self.host, self.environment.get("DAPR_HOST_IP")) {
+            command.env("DAPR_HOST_IP", host);
         }
         command
             .spawn()

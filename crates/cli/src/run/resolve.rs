@@ -186,6 +186,9 @@ impl App {
                 args.push(format!("{flag}={on}").into());
             }
         }
+        if shared.log_as_json {
+            args.push("--log-as-json".into());
+        }
         args
     }
 

@@ -28,8 +28,10 @@ pub(crate) enum Speaker {
 pub(crate) struct Voice {
     speaker: Speaker,
     mark: String,
-    console: Option<Screen>,
-    file: Option<Arc<Mutex<File>>>,
+    screen: Screen,
+    console: bool,
+    /// Taken away when it cannot be written to any more, which is said once.
+    file: Arc<Mutex<Option<File>>>,
 }
 
 /// The threads that read; see [`Readers::finish`].
@@ -44,8 +46,9 @@ impl Voice {
         Self {
             speaker,
             mark: format!("== {} == ", speaker.word()),
-            console: Some(screen),
-            file: None,
+            screen,
+            console: true,
+            file: Arc::default(),
         }
     }
 
@@ -60,8 +63,9 @@ impl Voice {
         Self {
             speaker,
             mark: format!("== {} - {id} == ", speaker.word()),
-            console: to.console().then_some(screen),
-            file: file.map(|file| Arc::new(Mutex::new(file))),
+            screen,
+            console: to.console(),
+            file: Arc::new(Mutex::new(file)),
         }
     }
 
@@ -85,6 +89,7 @@ impl Voice {
         loop {
             line.clear();
             match pipe.by_ref().take(LINE).read_until(b'\n', &mut line) {
+                // A pipe ends; reading from one does not fail otherwise.
                 Ok(0) | Err(_) => return,
                 Ok(_) => self.say(line.strip_suffix(b"\n").unwrap_or(&line)),
             }
@@ -92,25 +97,24 @@ impl Voice {
     }
 
     fn say(&self, line: &[u8]) {
-        if let Some(screen) = self.console {
-            screen.write(&self.marked(line, screen));
+        if self.console {
+            self.screen.write(&self.marked(line));
         }
-        if let Some(file) = &self.file {
-            let mut plain = plain(line);
-            plain.push(b'\n');
-            let written = file
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .write_all(&plain);
-            if let (Err(error), Some(screen)) = (written, self.console) {
-                screen.warning(&format!("{}cannot write to the log file: {error}", self.mark));
-            }
+        let mut place = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = place.as_mut() else { return };
+        let mut plain = plain(line);
+        plain.push(b'\n');
+        if let Err(error) = file.write_all(&plain) {
+            let mark = &self.mark;
+            self.screen
+                .warning(&format!("{mark}cannot write to the log file any more: {error}"));
+            *place = None;
         }
     }
 
-    fn marked(&self, line: &[u8], screen: Screen) -> Vec<u8> {
+    fn marked(&self, line: &[u8]) -> Vec<u8> {
         let text = format!("{}{}", self.mark, String::from_utf8_lossy(line));
-        let mut text = screen.paint(self.colour(line), &text).into_bytes();
+        let mut text = self.screen.paint(self.colour(line), &text).into_bytes();
         text.push(b'\n');
         text
     }
@@ -202,8 +206,8 @@ mod tests {
     fn marks() {
         let screen = Screen::open(true);
         let voice = Voice::console(Speaker::Sidecar, screen);
-        assert_eq!(voice.marked(b"x", screen), b"== DAPR == x\n");
+        assert_eq!(voice.marked(b"x"), b"== DAPR == x\n");
         let voice = Voice::of(Speaker::App, "shop", Destination::Console, screen, None);
-        assert_eq!(voice.marked(b"x", screen), b"== APP - shop == x\n");
+        assert_eq!(voice.marked(b"x"), b"== APP - shop == x\n");
     }
 }

@@ -29,6 +29,8 @@ use std::time::Duration;
 
 /// Under this name a message's content type is kept among its metadata.
 pub(crate) const CONTENT_TYPE: &str = "content-type";
+/// How long closing waits for the last acknowledgements.
+const CLOSING: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -64,7 +66,8 @@ pub(crate) struct Broker {
     settle_timeout: Duration,
     start: v1::Start,
     publishes: Batcher<v1::Message, ()>,
-    tasks: Tasks,
+    subscriptions: Tasks,
+    _publishing: Tasks,
 }
 
 impl Broker {
@@ -81,7 +84,8 @@ impl Broker {
         }
         let link = Link::connect(&of, socket.as_deref(), "pubsub.outrigger").await?;
         let (shutdown, _) = drain::channel();
-        let tasks = Tasks::new(&setup.log, shutdown);
+        let subscriptions = Tasks::new(&setup.log, shutdown.clone());
+        let publishing = Tasks::new(&setup.log, shutdown);
         let sender = link.clone();
         let send = move |messages| publish(sender.clone(), messages).boxed();
         Ok(Self {
@@ -99,8 +103,9 @@ impl Broker {
                 Some(Offset::Oldest) => v1::Start::Earliest,
                 Some(Offset::Newest) | None => v1::Start::Now,
             },
-            publishes: Batcher::start(&tasks, "publishes", Arc::new(send)),
-            tasks,
+            publishes: Batcher::start(&publishing, "publishes", Arc::new(send)),
+            subscriptions,
+            _publishing: publishing,
         })
     }
 }
@@ -109,6 +114,14 @@ impl Broker {
 impl Component for Broker {
     async fn ping(&self) -> Result<()> {
         self.link.ping().await
+    }
+
+    /// Waits until the hub has been told what was acknowledged last.
+    async fn close(&self) {
+        if let Err(unfinished) = self.subscriptions.join(CLOSING).await {
+            self.log
+                .warn(format_args!("messages may be delivered again: {unfinished}"));
+        }
     }
 }
 
@@ -175,7 +188,7 @@ impl PubSub for Broker {
             open,
             self.longest_pause,
             self.log.clone(),
-            &self.tasks,
+            &self.subscriptions,
         )
         .await?;
         Ok(Subscription {

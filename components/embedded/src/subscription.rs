@@ -281,8 +281,10 @@ impl Ledger {
         })
     }
 
+    /// Nothing is held, and nothing is left to tell the hub.
     fn is_idle(&self) -> bool {
-        self.state().held.is_empty()
+        let state = self.state();
+        state.held.is_empty() && state.acks.is_empty() && state.nacks.is_empty()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -122,6 +122,7 @@ pub(crate) async fn life(
         assembled,
         doors,
         pump_stop,
+        ready: ready.clone(),
     };
 
     let begin = async {
@@ -216,6 +217,7 @@ struct Serving {
     assembled: Assembled,
     doors: Doors,
     pump_stop: Trigger,
+    ready: Ready,
 }
 
 /// Opens every door. Shutdown requests of the API arrive on `commands`.
@@ -495,6 +497,8 @@ impl Serving {
             tokio::time::sleep(FORCE_DELAY).await;
             return End::Forced;
         }
+        // From here on health checks fail, so that nobody is sent here any more.
+        let _stopping = self.ready.part("shutdown");
         if let (Some(block), false) = (config.block, end == End::Reload) {
             self.block(block, log, healthy).await;
         }

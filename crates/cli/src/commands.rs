@@ -33,8 +33,7 @@ pub(crate) struct Context {
         outrigger run --app-id shop --app-port 8080 -- node app.js\n  \
         outrigger list\n\n\
         Exit codes: 0 done, 1 failed (the message says what), 2 wrong usage; `run` answers with its app's, see \
-        `outrigger run --help`.",
-    disable_help_subcommand = true
+        `outrigger run --help`."
 )]
 pub(crate) struct Outrigger {
     /// Where default resources and the hub's data are [env: OUTRIGGER_HOME] [default: ~/.outrigger]

@@ -2,7 +2,7 @@
 
 use crate::home::Home;
 use crate::roles::under;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser};
 use outrigger_daemon::log::{self, Log, Output};
 use outrigger_daemon::signals::Signals;
@@ -128,14 +128,15 @@ fn serve(flags: Flags, environment: &Environment) -> Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the threads of the hub")?;
-    let hub = Hub::open(config, log.clone())?;
+    // The hub's errors name their cause themselves.
+    let hub = Hub::open(config, log.clone()).map_err(|error| anyhow!("{error}"))?;
     let ended = runtime.block_on(async {
         let (stop, stopped) = drain::channel();
         let tasks = Tasks::new(&log, stop.clone());
         let (reloads, _) = watch::channel(0);
         let signals = Signals::listen().context("cannot listen to signals")?;
         tasks.spawn("signals", OnExit::Log, signals.run(log.clone(), stop, reloads));
-        hub.serve(stopped).await.context("cannot serve")
+        hub.serve(stopped).await.map_err(|error| anyhow!("{error}"))
     })?;
     log.flush();
     match ended {

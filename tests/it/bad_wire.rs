@@ -9,7 +9,6 @@ use hyper::{Request, Response};
 use outrigger_testkit::app::App;
 use outrigger_testkit::client::{Answer, Body, Client, full};
 use outrigger_testkit::port::Port;
-use outrigger_testkit::process::{Process, outrigger};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -32,6 +31,9 @@ const NAMES: [&str; 12] = [
     "a|b",
     "\u{7f}\u{1}",
 ];
+
+/// What is wrong, the port, the method, the body, and the codes that may answer it.
+type Call<'a> = (&'a str, u16, &'a str, Vec<u8>, &'a [&'a str]);
 
 /// A sidecar with an app that hands out what it gets.
 struct Scene {
@@ -487,7 +489,7 @@ async fn grpc() {
     let get = "/dapr.proto.runtime.v1.Dapr/GetState";
     let large = framed(&vec![0; 200_000]);
     let local = "/dapr.proto.internals.v1.ServiceInvocation/CallLocal";
-    let calls: [(&str, u16, &str, Vec<u8>, &[&str]); 9] = [
+    let calls: [Call<'_>; 9] = [
         (
             "no message",
             scene.sidecar.grpc_port(),
@@ -673,31 +675,4 @@ async fn odd_names(mut scene: Scene) {
         "{output}"
     );
     assert!(!output.contains("panicked"), "{output}");
-}
-
-/// Every file descriptor taken: nobody gets in, and when some are free again, everybody does.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn more_connections_than_files() {
-    let cluster = Cluster::new();
-    let port = Port::take();
-    let address = ("127.0.0.1", port.number());
-    let command = "ulimit -n 80; exec \"$0\" daprd --app-id shop --dapr-listen-addresses 127.0.0.1 \
-        --dapr-grpc-port 0 --enable-metrics=false --dapr-internal-grpc-listen-address 127.0.0.1 --dapr-http-port \"$1\"";
-    let mut process = Process::new("shop", "/bin/sh", cluster.folder())
-        .args(["-c", command])
-        .args([outrigger().as_os_str(), port.number().to_string().as_ref()]);
-    process.start();
-    let client = Client::new(SOON);
-    let health = format!("http://127.0.0.1:{}/v1.0/healthz", port.number());
-    client.until(&health, 204, SOON).await;
-    let mut idle = Vec::new();
-    for _ in 0..150 {
-        idle.push(TcpStream::connect(address).await.expect("the kernel takes it"));
-    }
-    // A connection from before is served all the time.
-    assert_eq!(client.get(&health).await.expect("it is connected").status, 204);
-    drop(idle);
-    Client::new(SOON).until(&health, 204, SOON).await;
-    process.terminate();
-    assert_eq!(process.exit(SOON).await.code(), Some(0), "{}", process.tail());
 }

@@ -323,7 +323,7 @@ async fn write(sidecar: String, writer: u64, work: Arc<Work>) -> Done {
         let key = format!("{writer}-{generation}-{}", number % 8);
         let set = |key: &str| format!(r#"{{"key":"{key}","value":{number}}}"#);
         let twin = twin(&key);
-        let answer = if number % 2 == 0 {
+        let answer = if number.is_multiple_of(2) {
             client.post_json(&state, format!("[{}]", set(&key))).await
         } else {
             let set = |key: &str| format!(r#"{{"operation":"upsert","request":{}}}"#, set(key));

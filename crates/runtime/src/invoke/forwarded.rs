@@ -15,7 +15,11 @@ impl Forwarded {
         let mut forwarded = Vec::new();
         if !address.is_empty() {
             // IPv6 addresses are bracketed and quoted in `Forwarded` (RFC 7239 section 6).
-            let node = if address.parse::<Ipv6Addr>().is_ok() { format!("\"[{address}]\"") } else { address.to_owned() };
+            let node = if address.parse::<Ipv6Addr>().is_ok() {
+                format!("\"[{address}]\"")
+            } else {
+                address.to_owned()
+            };
             fields.push((HeaderName::from_static("x-forwarded-for"), address.to_owned()));
             forwarded.push(format!("for={node};by={node}"));
         }
@@ -48,7 +52,11 @@ mod tests {
     fn addresses_of_both_families() {
         for (address, host, expected) in [
             ("10.0.0.1", "h", "for=10.0.0.1;by=10.0.0.1;host=h"),
-            ("2001:db8::1", "h", "for=\"[2001:db8::1]\";by=\"[2001:db8::1]\";host=h"),
+            (
+                "2001:db8::1",
+                "h",
+                "for=\"[2001:db8::1]\";by=\"[2001:db8::1]\";host=h",
+            ),
             ("", "h", "host=h"),
         ] {
             let mut headers = HeaderMap::new();

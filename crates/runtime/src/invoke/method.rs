@@ -19,7 +19,10 @@ pub(super) fn normalise(method: &str) -> Result<String, Error> {
     if let Some(position) = method.bytes().position(|byte| byte < 0x20 || byte == 0x7f) {
         return Err(Error::Control(method.to_owned(), position));
     }
-    if !method.contains("//") && !method.split('/').any(|part| part == "." || part == "..") && !method.ends_with('/') {
+    if !method.contains("//")
+        && !method.split('/').any(|part| part == "." || part == "..")
+        && !method.ends_with('/')
+    {
         return Ok(method.to_owned());
     }
     let mut kept: Vec<&str> = Vec::new();

@@ -15,7 +15,10 @@ use outrigger_resiliency::load::load;
 use std::sync::{Arc, Mutex};
 
 fn me() -> Target {
-    Target { app_id: "me".into(), namespace: "default".into() }
+    Target {
+        app_id: "me".into(),
+        namespace: "default".into(),
+    }
 }
 
 /// Answers what it was called with; calls are recorded by method.
@@ -64,12 +67,25 @@ impl PeerChannel for Peers {
         Ok(())
     }
 
-    async fn invoke(&self, at: &Endpoint, _: &Target, call: Call, _: Option<&Context>) -> Result<Reply, Error> {
-        self.calls.lock().unwrap().push((at.0.clone(), call.headers.clone()));
+    async fn invoke(
+        &self,
+        at: &Endpoint,
+        _: &Target,
+        call: Call,
+        _: Option<&Context>,
+    ) -> Result<Reply, Error> {
+        self.calls
+            .lock()
+            .unwrap()
+            .push((at.0.clone(), call.headers.clone()));
         let mut failures = self.failures.lock().unwrap();
         if *failures > 0 {
             *failures -= 1;
-            return Err(Error::Status { code: self.code, message: "no".into(), details: Vec::new() });
+            return Err(Error::Status {
+                code: self.code,
+                message: "no".into(),
+                details: Vec::new(),
+            });
         }
         Ok(Reply::http(200, call.body))
     }
@@ -100,7 +116,11 @@ struct World {
 
 fn world(failures: u32, code: i32, names: Vec<&'static str>) -> World {
     let app = Arc::new(App::default());
-    let peers = Arc::new(Peers { failures: Mutex::new(failures), code, calls: Mutex::default() });
+    let peers = Arc::new(Peers {
+        failures: Mutex::new(failures),
+        code,
+        calls: Mutex::default(),
+    });
     let invoke = Invoke::new(Parts {
         me: me(),
         app: Some(app.clone()),
@@ -116,14 +136,23 @@ fn world(failures: u32, code: i32, names: Vec<&'static str>) -> World {
 }
 
 fn call(method: &str, body: &'static str) -> Call {
-    Call { verb: http::Method::POST, method: method.into(), body: Bytes::from_static(body.as_bytes()).into(), ..Default::default() }
+    Call {
+        verb: http::Method::POST,
+        method: method.into(),
+        body: Bytes::from_static(body.as_bytes()).into(),
+        ..Default::default()
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn own_app_is_called_without_a_hop() {
     let world = world(0, 0, vec![]);
     for target in ["me", "me.default"] {
-        let reply = world.invoke.call(target, call("a//b/../c", "x"), None).await.expect(target);
+        let reply = world
+            .invoke
+            .call(target, call("a//b/../c", "x"), None)
+            .await
+            .expect(target);
         assert_eq!(reply.status, Status::Http(201));
     }
     assert_eq!(*world.app.0.lock().unwrap(), ["a/c", "a/c"]);
@@ -135,12 +164,28 @@ async fn errors_have_the_references_texts() {
     let world = world(9, 13, vec!["h:1"]);
     for (target, method, expected) in [
         ("", "m", "failed to invoke, id: , err: app id is empty"),
-        ("a.b.c", "m", "failed to invoke, id: a.b.c, err: invalid app id a.b.c"),
-        ("me", "a?b", "failed to invoke, id: me, err: rpc error: code = InvalidArgument desc = invalid method: method contains forbidden character: \"a?b\""),
+        (
+            "a.b.c",
+            "m",
+            "failed to invoke, id: a.b.c, err: invalid app id a.b.c",
+        ),
+        (
+            "me",
+            "a?b",
+            "failed to invoke, id: me, err: rpc error: code = InvalidArgument desc = invalid method: method contains forbidden character: \"a?b\"",
+        ),
         ("me", "down", "failed to invoke, id: me, err: gone"),
-        ("other", "m", "failed to invoke, id: other, err: rpc error: code = Internal desc = no"),
+        (
+            "other",
+            "m",
+            "failed to invoke, id: other, err: rpc error: code = Internal desc = no",
+        ),
     ] {
-        let error = world.invoke.call(target, call(method, ""), None).await.expect_err(target);
+        let error = world
+            .invoke
+            .call(target, call(method, ""), None)
+            .await
+            .expect_err(target);
         assert_eq!(error.message, expected);
     }
 }
@@ -148,20 +193,38 @@ async fn errors_have_the_references_texts() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_sidecar_is_tried_again_and_in_turn() {
     let world = world(2, 14, vec!["h:1", "h:2"]);
-    let reply = world.invoke.call("other", call("m", "body"), None).await.expect("third try");
+    let reply = world
+        .invoke
+        .call("other", call("m", "body"), None)
+        .await
+        .expect("third try");
     assert_eq!(reply.body.collect(10).await.expect("body"), "body");
     let calls = world.peers.calls.lock().unwrap();
     let addresses: Vec<&str> = calls.iter().map(|(address, _)| address.as_str()).collect();
     assert_eq!(addresses, ["h:1", "h:2", "h:1"]);
     assert_eq!(calls[0].1["x-forwarded-for"], "10.0.0.1");
-    assert_eq!(calls[2].1.get_all("forwarded").iter().count(), 1, "a repeated call is not forwarded twice");
+    assert_eq!(
+        calls[2].1.get_all("forwarded").iter().count(),
+        1,
+        "a repeated call is not forwarded twice"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn retries_end() {
     let world = world(9, 14, vec!["h:1"]);
-    let error = world.invoke.call("other", call("m", ""), None).await.expect_err("gives up");
-    assert!(error.message.contains("failed to invoke target other after 3 retries"), "{}", error.message);
+    let error = world
+        .invoke
+        .call("other", call("m", ""), None)
+        .await
+        .expect_err("gives up");
+    assert!(
+        error
+            .message
+            .contains("failed to invoke target other after 3 retries"),
+        "{}",
+        error.message
+    );
     assert_eq!(world.peers.calls.lock().unwrap().len(), 4);
 }
 
@@ -170,7 +233,11 @@ async fn a_streamed_body_is_sent_once() {
     let world = world(1, 14, vec!["h:1"]);
     let mut streamed = call("m", "");
     streamed.body = Body::stream(Held(Some(Bytes::from_static(b"x"))));
-    world.invoke.call("other", streamed, None).await.expect_err("not repeated");
+    world
+        .invoke
+        .call("other", streamed, None)
+        .await
+        .expect_err("not repeated");
     assert_eq!(world.peers.calls.lock().unwrap().len(), 1);
 }
 
@@ -192,15 +259,39 @@ impl http_body::Body for Held {
 #[tokio::test(start_paused = true)]
 async fn a_peers_call_never_leaves_again() {
     let world = world(0, 0, vec!["h:1"]);
-    let refused = world.invoke.proxy("other", Request::new(Body::Empty), Origin::Peer, None).await.expect_err("refused");
-    assert!(refused.message.contains("not behind this sidecar"), "{}", refused.message);
-    world.invoke.proxy("other", Request::new(Body::Empty), Origin::Api, None).await.expect("from the API");
-    world.invoke.proxy("me", Request::new(Body::Empty), Origin::Peer, None).await.expect("our own app");
+    let refused = world
+        .invoke
+        .proxy("other", Request::new(Body::Empty), Origin::Peer, None)
+        .await
+        .expect_err("refused");
+    assert!(
+        refused.message.contains("not behind this sidecar"),
+        "{}",
+        refused.message
+    );
+    world
+        .invoke
+        .proxy("other", Request::new(Body::Empty), Origin::Api, None)
+        .await
+        .expect("from the API");
+    world
+        .invoke
+        .proxy("me", Request::new(Body::Empty), Origin::Peer, None)
+        .await
+        .expect("our own app");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_unknown_app_is_named() {
     let world = world(0, 0, vec![]);
-    let error = world.invoke.call("ghost", call("m", ""), None).await.expect_err("unknown");
-    assert!(error.message.contains("couldn't find service: ghost"), "{}", error.message);
+    let error = world
+        .invoke
+        .call("ghost", call("m", ""), None)
+        .await
+        .expect_err("unknown");
+    assert!(
+        error.message.contains("couldn't find service: ghost"),
+        "{}",
+        error.message
+    );
 }

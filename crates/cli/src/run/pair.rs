@@ -133,10 +133,11 @@ impl Pair<'_> {
         let code = tokio::select! {
             status = app.wait() => self.app_ended(status, None),
             status = sidecar.wait() => {
-                self.sidecar_ended(status);
+                let code = self.sidecar_ended(status);
                 let status = end(&mut app, Signal::TERM, true, wish).await;
-                self.app_ended(status, Some(Signal::TERM));
-                FAILED
+                let app = self.app_ended(status, Some(Signal::TERM));
+                // A sidecar that ended in good order was asked to: the app's answer counts.
+                if code == 0 { app } else { code }
             }
             wanted = wish::stopped(wish) => {
                 let signal = match wanted {

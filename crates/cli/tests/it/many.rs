@@ -65,7 +65,7 @@ fn every_app_runs_in_its_folder_with_its_environment() {
     assert_eq!(sidecars("file-two").len(), 1);
     let stop = world.outrigger(&["stop", "-f", "dapr.yaml"]);
     assert!(stop.status.success(), "{}", text(&stop.stdout));
-    run.ended();
+    assert_eq!(run.ended(), Some(0), "stopped on request");
     until(
         "end of all",
         || sidecars("file-one").is_empty() && sidecars("file-two").is_empty(),

@@ -40,9 +40,10 @@ fn list_sees_it_and_stop_ends_it() {
     let world = World::new();
     let mut run = world.run(
         "cli-stop",
-        "trap 'echo bye; exit 0' TERM; while :; do sleep 0.05; done",
+        "trap 'echo bye; exit 0' TERM; echo polite; while :; do sleep 0.05; done",
     );
     run.says(RUNNING);
+    run.says("== APP == polite");
     let list = text(&world.outrigger(&["list", "-o", "json"]).stdout);
     let list: serde_json::Value = serde_json::from_str(&list).unwrap();
     let row = list
@@ -113,8 +114,12 @@ fn a_killed_sidecar_takes_its_app_with_it() {
 #[test]
 fn a_second_interrupt_kills() {
     let world = World::new();
-    let mut run = world.run("cli-twice", "trap '' INT TERM; while :; do sleep 0.05; done");
+    let mut run = world.run(
+        "cli-twice",
+        "trap '' INT TERM; echo deaf; while :; do sleep 0.05; done",
+    );
     run.says(RUNNING);
+    run.says("== APP == deaf");
     run.signal(Signal::INT);
     run.says("terminated signal received");
     run.signal(Signal::INT);

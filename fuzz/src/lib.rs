@@ -100,9 +100,9 @@ impl Bench {
     /// # Panics
     /// When it does not end: everybody waits for somebody else.
     pub fn run<T>(&self, future: impl Future<Output = T>) -> T {
-        let whole = tokio::time::timeout(Duration::from_secs(100_000), future);
+        let patience = Duration::from_secs(100_000);
         self.runtime
-            .block_on(async { whole.await })
+            .block_on(async { tokio::time::timeout(patience, future).await })
             .expect("nobody has anything left to do, and it has not ended")
     }
 

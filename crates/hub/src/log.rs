@@ -409,8 +409,10 @@ fn replay(
     loop {
         match scan.next() {
             Ok(Some(frame)) if frame.header.sequence == next => {
+                next = next
+                    .checked_add(u64::from(frame.header.records))
+                    .ok_or_else(|| damage(volume, &segment.name, frame.at, "it ends all counting"))?;
                 sink(segment, &frame)?;
-                next += u64::from(frame.header.records);
                 written = Some(frame.header.written);
             }
             Ok(Some(frame)) => {

@@ -205,7 +205,7 @@ impl Raw {
     /// Topic and offset, if it is a message.
     pub(crate) fn message(&self) -> Option<(u32, u64)> {
         let mut from = self.body.as_ref();
-        let found = (from.try_get_u32_le().ok()?, from.try_get_u64_le().ok()?);
+        let found = (take_id(&mut from)?, take_number(&mut from)?);
         (self.kind == MESSAGE).then_some(found)
     }
 
@@ -216,7 +216,7 @@ impl Raw {
             TOPIC => decode_topic(&mut body),
             GROUP => decode_group(&mut body),
             CURSOR => decode_cursor(&mut body),
-            GROUP_GONE => body.try_get_u32_le().ok().map(|id| Record::GroupGone { id }),
+            GROUP_GONE => take_id(&mut body).map(|id| Record::GroupGone { id }),
             WRITE => decode_write(&mut body).map(Record::Write),
             _ => {
                 return Err(Malformed {
@@ -227,7 +227,7 @@ impl Raw {
         }
         .ok_or(Malformed {
             kind,
-            what: "it ends too early",
+            what: "it ends too early, or a number in it is beyond anything that was ever counted",
         })?;
         if !body.is_empty() {
             return Err(Malformed {
@@ -250,11 +250,11 @@ impl Cursor {
     }
 
     pub(crate) fn decode(from: &mut Bytes) -> Option<Self> {
-        let next = from.try_get_u64_le().ok()?;
+        let next = take_number(from)?;
         let count = take_count(from, 12)?;
         let mut open = Vec::with_capacity(count);
         for _ in 0..count {
-            open.push((from.try_get_u64_le().ok()?, from.try_get_u32_le().ok()?));
+            open.push((take_number(from)?, from.try_get_u32_le().ok()?));
         }
         Some(Self { next, open })
     }
@@ -270,8 +270,8 @@ fn framed(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
 }
 
 fn decode_message(from: &mut Bytes) -> Option<Stored> {
-    let topic = from.try_get_u32_le().ok()?;
-    let offset = from.try_get_u64_le().ok()?;
+    let topic = take_id(from)?;
+    let offset = take_number(from)?;
     let published = from.try_get_u64_le().ok()?;
     let expires = from.try_get_u64_le().ok()?;
     let count = take_count(from, 8)?;
@@ -291,15 +291,15 @@ fn decode_message(from: &mut Bytes) -> Option<Stored> {
 
 fn decode_topic(from: &mut Bytes) -> Option<Record> {
     Some(Record::Topic {
-        id: from.try_get_u32_le().ok()?,
+        id: take_id(from)?,
         name: take_text(from)?,
     })
 }
 
 fn decode_group(from: &mut Bytes) -> Option<Record> {
-    let id = from.try_get_u32_le().ok()?;
-    let topic = from.try_get_u32_le().ok()?;
-    let next = from.try_get_u64_le().ok()?;
+    let id = take_id(from)?;
+    let topic = take_id(from)?;
+    let next = take_number(from)?;
     Some(Record::Group {
         id,
         topic,
@@ -310,7 +310,7 @@ fn decode_group(from: &mut Bytes) -> Option<Record> {
 
 fn decode_cursor(from: &mut Bytes) -> Option<Record> {
     Some(Record::Cursor {
-        group: from.try_get_u32_le().ok()?,
+        group: take_id(from)?,
         cursor: Cursor::decode(from)?,
     })
 }
@@ -346,6 +346,16 @@ pub(crate) fn put_count(out: &mut Vec<u8>, count: usize) {
 pub(crate) fn put_blob(out: &mut Vec<u8>, blob: &[u8]) {
     put_count(out, blob.len());
     out.put_slice(blob);
+}
+
+/// An id. The highest was never given, since counting goes on after it.
+fn take_id(from: &mut impl Buf) -> Option<u32> {
+    from.try_get_u32_le().ok().filter(|id| *id < u32::MAX)
+}
+
+/// An offset, likewise.
+fn take_number(from: &mut impl Buf) -> Option<u64> {
+    from.try_get_u64_le().ok().filter(|number| *number < u64::MAX)
 }
 
 /// A count of things that take at least `each` bytes: one that cannot be right is refused before anything is

@@ -1,4 +1,4 @@
-use super::record::{Change, Cursor, Stored};
+use super::record::{Change, Cursor, Raw, Stored};
 use super::volume::memory::Memory;
 use super::*;
 use bytes::Bytes;
@@ -42,7 +42,7 @@ fn open(volume: &Memory, segment: u64) -> Result<(Log, Option<Torn>, Vec<Record>
 fn records() -> Vec<Record> {
     vec![
         message(1, 0),
-        message(u64::MAX, 5_000),
+        message(u64::MAX - 1, 5_000),
         Record::Topic {
             id: 1,
             name: "orders/ä".to_owned(),
@@ -93,6 +93,46 @@ fn records_survive_a_reopen_and_a_rotation() {
     log.sync().unwrap();
     expected.extend(records());
     assert_eq!(open(&volume, 8 << 10).unwrap().2, expected);
+}
+
+/// Found by fuzzing: counting on from such a record would overflow.
+#[test]
+fn records_that_end_all_counting_are_malformed() {
+    let group = |id, topic, next| Record::Group {
+        id,
+        topic,
+        name: "g".to_owned(),
+        next,
+    };
+    let cursor = |next, open: &[(u64, u32)]| Record::Cursor {
+        group: 1,
+        cursor: Cursor {
+            next,
+            open: open.to_vec(),
+        },
+    };
+    for record in [
+        message(u64::MAX, 0),
+        Record::Topic {
+            id: u32::MAX,
+            name: "t".to_owned(),
+        },
+        group(u32::MAX, 1, 1),
+        group(1, u32::MAX, 1),
+        group(1, 1, u64::MAX),
+        cursor(u64::MAX, &[]),
+        cursor(1, &[(u64::MAX, 1)]),
+        Record::GroupGone { id: u32::MAX },
+    ] {
+        let mut whole = Vec::new();
+        record.encode(&mut whole);
+        let raw = Raw::next(&mut Bytes::copy_from_slice(&whole)).unwrap().unwrap();
+        assert_eq!(raw.message(), None, "{record:?}");
+        assert!(
+            Record::decode(&mut Bytes::from(whole)).is_err(),
+            "{record:?} is taken"
+        );
+    }
 }
 
 #[test]

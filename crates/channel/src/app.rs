@@ -1,6 +1,7 @@
 //! The app beside us, in the verbs of its contract. HTTP and gRPC apps differ behind [`AppChannel`] and
 //! nowhere else.
 
+pub mod gated;
 pub mod grpc;
 pub mod http;
 mod http1;

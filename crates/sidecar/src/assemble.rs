@@ -4,6 +4,7 @@ use crate::bind::Ports;
 use crate::config::{Config, Environment, Protocol};
 use crate::observe::Observed;
 use outrigger_api_grpc::internal::Internal;
+use outrigger_channel::app::gated::Gated;
 use outrigger_channel::app::grpc::GrpcApp;
 use outrigger_channel::app::http::HttpApp;
 use outrigger_channel::app::{self, AppChannel};
@@ -30,6 +31,7 @@ use outrigger_runtime::pubsub::{self, Pubsub};
 use outrigger_runtime::secrets::Secrets;
 use outrigger_runtime::state::State;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// Name resolution when the Configuration names none.
 const DEFAULT_RESOLVER: &str = "mdns";
@@ -80,6 +82,8 @@ pub(crate) struct Context<'a> {
 /// The use cases, ready for the doors.
 pub(crate) struct Assembled {
     pub(crate) app: Option<Arc<dyn AppChannel>>,
+    /// What health probes say; nobody probes an app without health checks.
+    pub(crate) healthy: watch::Sender<bool>,
     pub(crate) components: Components,
     pub(crate) pubsub: Arc<Pubsub>,
     pub(crate) state: Arc<State>,
@@ -132,7 +136,8 @@ impl Context<'_> {
         }
         let instance = self.instance();
         let names = self.names(&instance).await?;
-        let app = self.app()?;
+        let (healthy, health) = watch::channel(false);
+        let app = self.app(&health)?;
         let components = self.components(&documents, &instance).await?;
         let component_metrics = Arc::new(metrics::Component::new(self.metrics, self.config.namespace()));
         let pubsub = Arc::new(Pubsub::new(pubsub::Parts {
@@ -186,6 +191,7 @@ impl Context<'_> {
                 self.outbound.clone(),
             )),
             app,
+            healthy,
             components,
             pubsub,
             invoke,
@@ -264,11 +270,11 @@ impl Context<'_> {
         Ok(names)
     }
 
-    fn app(&self) -> Result<Option<Arc<dyn AppChannel>>, Error> {
+    fn app(&self, health: &watch::Receiver<bool>) -> Result<Option<Arc<dyn AppChannel>>, Error> {
         let Some(app) = &self.config.app else {
             return Ok(None);
         };
-        Ok(Some(match app.protocol {
+        let channel = match app.protocol {
             Protocol::Grpc => Arc::new(GrpcApp::new(
                 app::grpc::Config {
                     host: app.host.clone(),
@@ -293,6 +299,10 @@ impl Context<'_> {
                 &self.config.app_id,
                 self.spawner.clone(),
             )?),
+        };
+        Ok(Some(match app.health {
+            Some(_) => Arc::new(Gated::new(channel, health.clone())),
+            None => channel,
         }))
     }
 

@@ -450,7 +450,8 @@ impl Serving {
         if let (Some(app), Some(channel)) = (&config.app, &self.assembled.app) {
             app_watch::until_listening(app, log).await;
             if let Some(health) = app.health {
-                let (sender, receiver) = watch::channel(false);
+                let sender = self.assembled.healthy.clone();
+                let receiver = sender.subscribe();
                 tasks.spawn(
                     "app health",
                     OnExit::Log,

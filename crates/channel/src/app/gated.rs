@@ -1,0 +1,50 @@
+//! An app whose health is probed: while it is down, calls are refused at once instead of waiting for it.
+//!
+//! COMPAT(pkg/channel/http/http_channel.go, pkg/channel/grpc/grpc_channel.go): only invocations are refused here;
+//! subscriptions are paused by their owner.
+
+use super::{AppChannel, Outcome, Subscription, TopicEvent};
+use crate::body::Body;
+use crate::call::{Call, Reply};
+use crate::error::Error;
+use http::{Request, Response};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+pub struct Gated {
+    app: Arc<dyn AppChannel>,
+    healthy: watch::Receiver<bool>,
+}
+
+impl Gated {
+    /// `healthy` is what the probes say; the app begins as it says.
+    pub fn new(app: Arc<dyn AppChannel>, healthy: watch::Receiver<bool>) -> Self {
+        Self { app, healthy }
+    }
+}
+
+#[async_trait::async_trait]
+impl AppChannel for Gated {
+    async fn subscriptions(&self) -> Result<Vec<Subscription>, Error> {
+        self.app.subscriptions().await
+    }
+
+    async fn invoke(&self, call: Call) -> Result<Reply, Error> {
+        if !*self.healthy.borrow() {
+            return Err(Error::Unhealthy);
+        }
+        self.app.invoke(call).await
+    }
+
+    async fn deliver(&self, event: TopicEvent) -> Result<Outcome, Error> {
+        self.app.deliver(event).await
+    }
+
+    async fn proxy(&self, request: Request<Body>) -> Result<Response<Body>, Error> {
+        self.app.proxy(request).await
+    }
+
+    async fn healthy(&self) -> Result<(), Error> {
+        self.app.healthy().await
+    }
+}

@@ -9,7 +9,10 @@ use anyhow::{Context, Result, bail};
 ///
 /// # Errors
 /// When a build or the benchmark fails; it has printed why.
-#[expect(clippy::disallowed_methods, reason = "cargo's own variable says where its output is")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo's own variable says where its output is"
+)]
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let cargo = |args: &[&str]| -> Result<()> {
         let status = Command::new(env!("CARGO"))

@@ -8,6 +8,7 @@
 
 use crate::body::{self, Body};
 use crate::error::Error;
+use crate::h2;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -157,14 +158,7 @@ impl Shared {
 }
 
 fn describe(address: &str, error: &dyn std::error::Error) -> String {
-    let mut text = format!("cannot reach the app at {address}: {error}");
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
+    format!("cannot reach the app at {address}: {}", h2::describe(error))
 }
 
 type Failure = (hyper::Error, Option<Request<Body>>);

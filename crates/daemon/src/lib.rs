@@ -15,5 +15,6 @@ pub mod signals;
 pub mod tasks;
 #[cfg(test)]
 mod testing;
+pub mod tls;
 pub mod trace;
 pub mod version;

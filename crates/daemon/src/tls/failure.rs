@@ -1,0 +1,45 @@
+//! Why a connection could not be made safe, in words that tools already look for.
+
+use std::error::Error;
+use std::io;
+
+/// An error with its causes, in one line. A failure of TLS itself, however deep it sits, is said alone and as the reference
+/// says it: `tls: failed to verify certificate: …`, `remote error: tls: …`.
+pub fn failure(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if let Some(tls) = tls_in(cause) {
+            return said(tls);
+        }
+        next = cause.source();
+        if let Some(next) = next {
+            let added = next.to_string();
+            // Some libraries repeat their cause in their own text.
+            if !text.ends_with(&added) {
+                text.push_str(": ");
+                text.push_str(&added);
+            }
+        }
+    }
+    text
+}
+
+fn tls_in<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
+    // An I/O error does not give what it wraps as its source.
+    let inner: &(dyn Error + 'static) = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => inner,
+        None => error,
+    };
+    inner.downcast_ref()
+}
+
+fn said(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(cause) => {
+            format!("tls: failed to verify certificate: x509: {cause}")
+        }
+        rustls::Error::AlertReceived(alert) => format!("remote error: tls: {alert:?}"),
+        other => format!("tls: {other}"),
+    }
+}

@@ -1,0 +1,249 @@
+//! Handshakes with a real server, and what is said of values that cannot be used.
+
+use super::{Client, Error, Identity, Pem, Trust, client, failure, pair, renegotiation};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use std::sync::Arc;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// An authority, and a certificate of it for `localhost`.
+struct Pki {
+    root: String,
+    certificate: String,
+    key: String,
+}
+
+fn pki() -> Pki {
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_key = KeyPair::generate().unwrap();
+    let root = authority.self_signed(&authority_key).unwrap();
+    let issuer = Issuer::new(authority, authority_key);
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(vec!["localhost".to_owned()])
+        .unwrap()
+        .signed_by(&key, &issuer)
+        .unwrap();
+    Pki {
+        root: root.pem(),
+        certificate: leaf.pem(),
+        key: key.serialize_pem(),
+    }
+}
+
+impl Pki {
+    fn identity(&self) -> Identity<'_> {
+        Identity {
+            certificate: pem(&self.certificate),
+            key: pem(&self.key),
+        }
+    }
+}
+
+fn pem(text: &str) -> Pem<'_> {
+    Pem {
+        field: "clientTLS.x",
+        text,
+    }
+}
+
+/// A server with a certificate of `pki`, which asks clients for one of `clients`.
+fn server(pki: &Pki, clients: Option<&Pki>) -> TlsAcceptor {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => {
+            let roots = super::roots(&Trust::Only(pem(&clients.root))).unwrap().unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .unwrap();
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let chain = vec![CertificateDer::from_pem_slice(pki.certificate.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(pki.key.as_bytes()).unwrap();
+    TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).unwrap()))
+}
+
+/// Shakes hands and exchanges a byte, since a server's refusal of a client arrives after the client's handshake.
+async fn meet(settings: &Client<'_>, acceptor: TlsAcceptor) -> Result<(), String> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (ours, theirs) = tokio::io::duplex(64 << 10);
+    let serving = crate::testing::spawn(async move {
+        let mut stream = acceptor.accept(theirs).await?;
+        stream.write_all(b"!").await?;
+        stream.flush().await?;
+        // Until the client is gone.
+        let _gone = stream.read(&mut [0]).await;
+        std::io::Result::Ok(())
+    });
+    let connector = TlsConnector::from(Arc::new(client(settings).unwrap()));
+    let name = ServerName::try_from("localhost").unwrap();
+    let outcome = async {
+        let mut stream = connector.connect(name, ours).await?;
+        stream.read_exact(&mut [0]).await?;
+        std::io::Result::Ok(())
+    }
+    .await;
+    serving.abort();
+    outcome.map_err(|error| failure(&error))
+}
+
+#[tokio::test]
+async fn who_is_trusted() {
+    let (ours, theirs) = (pki(), pki());
+    let both = format!("{}\n{}", theirs.root, ours.root);
+    for (what, settings, expected) in [
+        ("its authority", Trust::Only(pem(&ours.root)), None),
+        ("one of two authorities", Trust::Only(pem(&both)), None),
+        (
+            "another authority",
+            Trust::Only(pem(&theirs.root)),
+            Some("tls: failed to verify certificate: x509: "),
+        ),
+        ("beside the machine's", Trust::SystemAnd(pem(&ours.root)), None),
+        ("anybody", Trust::Anybody, None),
+    ] {
+        let settings = Client {
+            trust: settings,
+            ..Client::default()
+        };
+        let outcome = meet(&settings, server(&ours, None)).await;
+        match expected {
+            None => assert_eq!(outcome, Ok(()), "{what}"),
+            Some(text) => assert!(
+                outcome.clone().unwrap_err().starts_with(text),
+                "{what}: {outcome:?}"
+            ),
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_we_are() {
+    let (ours, theirs) = (pki(), pki());
+    for (what, identity, expected) in [
+        ("known", Some(ours.identity()), Ok(())),
+        ("unknown", Some(theirs.identity()), Err("remote error: tls: ")),
+        ("nobody", None, Err("remote error: tls: CertificateRequired")),
+    ] {
+        let settings = Client {
+            trust: Trust::Only(pem(&ours.root)),
+            identity,
+            ..Client::default()
+        };
+        let outcome = meet(&settings, server(&ours, Some(&ours))).await;
+        match expected {
+            Ok(()) => assert_eq!(outcome, Ok(()), "{what}"),
+            Err(text) => assert!(
+                outcome.clone().unwrap_err().starts_with(text),
+                "{what}: {outcome:?}"
+            ),
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_used_is_named() {
+    let (one, other) = (pki(), pki());
+    let garbled = one.certificate.replacen("MII", "M!I", 1);
+    let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let root = |text| Client {
+        trust: Trust::Only(Pem {
+            field: "rootCA",
+            text,
+        }),
+        ..Client::default()
+    };
+    let identity = |certificate, key| Client {
+        trust: Trust::Anybody,
+        identity: Some(Identity {
+            certificate: Pem {
+                field: "cert",
+                text: certificate,
+            },
+            key: Pem {
+                field: "key",
+                text: key,
+            },
+        }),
+        protocols: &[],
+    };
+    for (settings, expected) in [
+        (root(""), "rootCA holds no certificate in PEM form"),
+        (root(&one.key), "rootCA holds no certificate in PEM form"),
+        (root(&garbled), "rootCA is not a valid certificate: "),
+        (root(no_certificate), "rootCA is not a valid certificate: "),
+        (identity("", &one.key), "cert holds no certificate"),
+        (
+            identity(&one.certificate, ""),
+            "key is not a private key in PEM form",
+        ),
+        (
+            identity(&one.certificate, &one.certificate),
+            "key is not a private key in PEM form",
+        ),
+        (
+            identity(&one.certificate, &other.key),
+            "cert and key do not belong together: ",
+        ),
+    ] {
+        let error = client(&settings).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn halves_of_a_pair() {
+    let pair = |certificate, key| pair(("certificate", certificate), ("privateKey", key));
+    assert!(pair(None, None).unwrap().is_none());
+    assert!(pair(Some("c"), Some("k")).unwrap().is_some());
+    for (given, missing, outcome) in [
+        ("certificate", "privateKey", pair(Some("c"), None)),
+        ("privateKey", "certificate", pair(None, Some("k"))),
+    ] {
+        assert_eq!(
+            outcome.unwrap_err().to_string(),
+            format!("{given} is set, but {missing} is not: a client certificate needs both")
+        );
+    }
+}
+
+#[test]
+fn renegotiation_is_judged() {
+    for (value, warns) in [
+        ("", false),
+        ("Never", false),
+        ("RenegotiateNever", false),
+        ("OnceAsClient", true),
+        ("RenegotiateFreelyAsClient", true),
+    ] {
+        let warning = renegotiation("renegotiation", value).unwrap();
+        assert_eq!(warning.is_some(), warns, "{value}");
+    }
+    let error = renegotiation("clientTLS.renegotiation", "Always").unwrap_err();
+    assert!(matches!(error, Error::Renegotiation { .. }));
+    assert!(
+        error
+            .to_string()
+            .starts_with("clientTLS.renegotiation is \"Always\"")
+    );
+}
+
+#[test]
+fn keys_are_not_shown() {
+    let one = pki();
+    let settings = Client {
+        trust: Trust::Only(pem(&one.root)),
+        identity: Some(one.identity()),
+        protocols: &[],
+    };
+    let shown = format!("{settings:?}");
+    assert!(!shown.contains("BEGIN") && !shown.contains("PRIVATE"), "{shown}");
+}

@@ -182,7 +182,7 @@ impl<'a> Stage<'a> {
             .arg("--config")
             .arg(self.folder().join("config.yaml"))
             .env("DAPR_HOST_IP", "127.0.0.1")
-            .env("OUTRIGGER_HOME", self.folder().join("home"));
+            .env("OUTRIGGER_HUB_SOCKET", hub_socket(self.folder()));
         if let Some(app) = app {
             command.arg(format!("--app-port={}", app.port()));
         }
@@ -233,16 +233,23 @@ async fn redis(folder: &Path) -> Result<(Process, SocketAddr)> {
     Ok((process, local(port)))
 }
 
-/// The contender's hub with a home of its own below `folder`; sidecars find it by `OUTRIGGER_HOME`.
+/// The contender's hub with a home of its own below `folder`; sidecars find it by `OUTRIGGER_HUB_SOCKET`.
 async fn hub(contender: &Contender, folder: &Path) -> Result<Process> {
     let program = contender
         .hub
         .as_ref()
         .with_context(|| format!("{} has no hub", contender.name))?;
-    let home = folder.join("home");
     let mut command = Command::new(program);
-    command.arg("hub").arg("--home").arg(&home);
+    command.arg("hub").arg("--home").arg(home(folder));
     let mut process = Process::start("hub", command, folder)?;
-    process.created(&home.join("hub").join("hub.sock")).await?;
+    process.created(&hub_socket(folder)).await?;
     Ok(process)
+}
+
+fn home(folder: &Path) -> PathBuf {
+    folder.join("home")
+}
+
+fn hub_socket(folder: &Path) -> PathBuf {
+    home(folder).join("hub").join("hub.sock")
 }

@@ -152,23 +152,35 @@ async fn measure(mut run: Run) -> Result<()> {
     let mut scenarios = run.only.clone();
     scenarios.sort_unstable();
     scenarios.dedup();
+    let machine = machine()?;
     let settings = Settings {
         warmup: Duration::from_secs(run.warmup.into()),
         measured: Duration::from_secs(run.seconds.into()),
         brokers: run.brokers.clone(),
         pin: !run.no_pin,
+        cores: machine.cores,
     };
-    let machine = machine()?;
     let busy_before = machine.load_average_before;
 
     let mut rows: Vec<Row> = Vec::new();
-    for scenario in scenarios {
+    // A load that cannot be run does not cost what was measured before it.
+    let mut failed = None;
+    'scenarios: for scenario in scenarios {
         for number in 1..=usize::from(run.rounds) {
             eprintln!("{scenario:?} round {number}/{}", run.rounds);
-            rows.extend(scenario::run(scenario, &settings, &contenders, number).await?);
+            match scenario::run(scenario, &settings, &contenders, number).await {
+                Ok(more) => rows.extend(more),
+                Err(error) => {
+                    failed = Some(error);
+                    break 'scenarios;
+                }
+            }
         }
     }
     let mut unpublishable = doubts(&rows);
+    if failed.is_some() {
+        unpublishable.push("the run ended before its end".to_owned());
+    }
     if busy_before > MOST_FOREIGN {
         unpublishable.push(format!(
             "the load average was {busy_before:.2} when the run began"
@@ -200,7 +212,7 @@ async fn measure(mut run: Run) -> Result<()> {
             println!("  - {reason}");
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 fn contenders(run: &Run) -> Result<Vec<Contender>> {

@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) measured: Duration,
     pub(crate) brokers: Vec<Broker>,
     pub(crate) pin: bool,
+    /// Of the machine, counted before anything was pinned: afterwards the generator sees its own cores alone.
+    pub(crate) cores: usize,
 }
 
 /// One contender in one round.
@@ -60,7 +62,7 @@ impl Round<'_> {
     /// Runs one case and counts what the processes used.
     pub(crate) async fn load(&self, case: &Case<'_>, cast: &Cast<'_>, first: u64) -> Result<Seen> {
         let latency = case.connections == 1 || matches!(case.pace, Pace::Rate(rate) if rate <= PINNED_UP_TO);
-        let all = std::thread::available_parallelism()?.get();
+        let all = self.settings.cores;
         let (ours, theirs) = if self.settings.pin && latency && all > 1 {
             (cores([0]), cores([1]))
         } else {

@@ -14,7 +14,6 @@ use outrigger_channel::body::{self, Body};
 use outrigger_channel::call::{Call, Reply};
 use outrigger_channel::wire::{self, Error, Frames, Payloads};
 use outrigger_proto::dapr::common::v1::StreamPayload;
-use outrigger_proto::dapr::internals::v1 as internals;
 use prost::Message;
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -34,23 +33,23 @@ fuzz_target!(|input: &[u8]| {
     let size = usize::from(choice >> 1);
     status(rest);
 
-    if let Ok((Some(head), body)) = now(read::<internals::InternalInvokeRequestStream>(&stream, size))
+    if let Ok((Some(head), body)) = now(read::<wire::RequestChunk>(&stream, size))
         && let Ok(call) = wire::call(head, body)
     {
         request(call);
     }
-    if let Ok((Some(head), body)) = now(read::<internals::InternalInvokeResponseStream>(&stream, size))
+    if let Ok((Some(head), body)) = now(read::<wire::ResponseChunk>(&stream, size))
         && let Ok(reply) = wire::reply(head, body)
     {
         answer(reply);
     }
     // The unary forms, on the whole.
-    if let Ok(head) = internals::InternalInvokeRequest::decode(rest)
+    if let Ok(head) = wire::Request::decode(rest)
         && let Ok(call) = wire::call(head, Body::Empty)
     {
         request(call);
     }
-    if let Ok(head) = internals::InternalInvokeResponse::decode(rest)
+    if let Ok(head) = wire::Response::decode(rest)
         && let Ok(reply) = wire::reply(head, Body::Empty)
     {
         answer(reply);
@@ -68,8 +67,7 @@ fn request(mut call: Call) {
         sorted(&call.headers),
     );
     let head = wire::request_head(&mut call);
-    let head =
-        internals::InternalInvokeRequest::decode(head.encode_to_vec().as_slice()).expect("written by us");
+    let head = wire::Request::decode(head.encode_to_vec().as_slice()).expect("written by us");
     let again = wire::call(head, Body::Empty).expect("written by us");
     let after = (
         again.verb,
@@ -82,15 +80,14 @@ fn request(mut call: Call) {
     let (Ok(_) | Err(_)) = now(call.body.collect(LIMIT));
 }
 
-fn answer(reply: Reply) {
+fn answer(mut reply: Reply) {
     let before = (
         reply.type_url.clone(),
         sorted(&reply.headers),
         sorted(&reply.trailers),
     );
-    let head = wire::reply_head(&reply);
-    let head =
-        internals::InternalInvokeResponse::decode(head.encode_to_vec().as_slice()).expect("written by us");
+    let head = wire::reply_head(&mut reply);
+    let head = wire::Response::decode(head.encode_to_vec().as_slice()).expect("written by us");
     let again = wire::reply(head, Body::Empty).expect("written by us");
     assert_eq!(reply.status, again.status);
     assert_eq!(
@@ -117,15 +114,15 @@ trait Leading: wire::Chunk + 'static {
     fn split(self) -> (Option<Self::Head>, Option<StreamPayload>);
 }
 
-impl Leading for internals::InternalInvokeRequestStream {
-    type Head = internals::InternalInvokeRequest;
+impl Leading for wire::RequestChunk {
+    type Head = wire::Request;
     fn split(self) -> (Option<Self::Head>, Option<StreamPayload>) {
         (self.request, self.payload)
     }
 }
 
-impl Leading for internals::InternalInvokeResponseStream {
-    type Head = internals::InternalInvokeResponse;
+impl Leading for wire::ResponseChunk {
+    type Head = wire::Response;
     fn split(self) -> (Option<Self::Head>, Option<StreamPayload>) {
         (self.response, self.payload)
     }

@@ -12,7 +12,6 @@ use outrigger_channel::peer::{HEAD, trace_of};
 use outrigger_channel::wire::{self, Frames, Payloads, Pieces};
 use outrigger_daemon::trace::{Kind, Tracer};
 use outrigger_proto::dapr::common::v1 as common;
-use outrigger_proto::dapr::internals::v1 as internals;
 use outrigger_runtime::invoke::{Invoke, Origin, Refused};
 use prost::Message as _;
 use std::convert::Infallible;
@@ -70,12 +69,10 @@ impl Internal {
         let (head, incoming) = request.into_parts();
         let mut frames = Frames::new(incoming, self.shared.limit.saturating_add(HEAD));
         let first = frames.message().await.map_err(broken)?.ok_or_else(incomplete)?;
-        let first =
-            internals::InternalInvokeRequestStream::decode(first).map_err(|error| broken(error.into()))?;
-        let body =
-            Payloads::<_, internals::InternalInvokeRequestStream>::body(first.payload, frames, |_| Ok(()))
-                .await
-                .map_err(broken)?;
+        let first = wire::RequestChunk::decode(first).map_err(|error| broken(error.into()))?;
+        let body = Payloads::<_, wire::RequestChunk>::body(first.payload, frames, |_| Ok(()))
+            .await
+            .map_err(broken)?;
         let reply = self
             .invoke(&head.headers, first.request.ok_or_else(incomplete)?, body)
             .await?;
@@ -86,25 +83,20 @@ impl Internal {
         let (head, incoming) = request.into_parts();
         let mut frames = Frames::new(incoming, self.shared.limit.saturating_add(HEAD));
         let first = frames.message().await.map_err(broken)?.ok_or_else(incomplete)?;
-        let first = internals::InternalInvokeRequest::decode(first).map_err(|error| broken(error.into()))?;
+        let first = wire::Request::decode(first).map_err(|error| broken(error.into()))?;
         let mut reply = self.invoke(&head.headers, first, Body::Empty).await?;
         let body = std::mem::take(&mut reply.body)
             .collect(self.shared.limit)
             .await
             .map_err(|error| broken(error.into()))?;
-        let mut message = wire::reply_head(&reply);
+        let mut message = wire::reply_head(&mut reply);
         if let Some(inner) = message.message.as_mut() {
             inner.data.get_or_insert_default().value = body;
         }
         Ok(answer(wire::frame(&message), Body::Empty))
     }
 
-    async fn invoke(
-        &self,
-        fields: &HeaderMap,
-        head: internals::InternalInvokeRequest,
-        body: Body,
-    ) -> Result<Reply, Refused> {
+    async fn invoke(&self, fields: &HeaderMap, head: wire::Request, body: Body) -> Result<Reply, Refused> {
         let call = wire::call(head, body).map_err(broken)?;
         let parent = trace_of(fields);
         let mut span = self
@@ -173,17 +165,14 @@ pub(crate) fn refusal(refused: &Refused) -> Response<Body> {
 /// The answer as leading message and payload stream.
 fn stream_answer(mut reply: Reply) -> Response<Body> {
     let body = std::mem::take(&mut reply.body);
-    let head = internals::InternalInvokeResponseStream {
-        response: Some(wire::reply_head(&reply)),
+    let head = wire::ResponseChunk {
+        response: Some(wire::reply_head(&mut reply)),
         payload: None,
     };
     match body.at_hand() {
         Some(data) => {
             let payload = (!data.is_empty()).then_some(common::StreamPayload { data, seq: 0 });
-            answer(
-                wire::frame(&internals::InternalInvokeResponseStream { payload, ..head }),
-                Body::Empty,
-            )
+            answer(wire::frame(&wire::ResponseChunk { payload, ..head }), Body::Empty)
         }
         None => answer(wire::frame(&head), body),
     }
@@ -191,7 +180,7 @@ fn stream_answer(mut reply: Reply) -> Response<Body> {
 
 /// `first` is a framed message; `rest` follows in numbered pieces, then the status.
 fn answer(first: bytes::Bytes, rest: Body) -> Response<Body> {
-    let pieces = Pieces::<internals::InternalInvokeResponseStream>::new(
+    let pieces = Pieces::<wire::ResponseChunk>::new(
         first,
         rest,
         0,

@@ -16,7 +16,6 @@ use outrigger_daemon::trace::Context;
 use outrigger_proto::any::Any;
 use outrigger_proto::dapr::common::v1::http_extension::Verb;
 use outrigger_proto::dapr::common::v1::{InvokeRequest, InvokeResponse};
-use outrigger_proto::dapr::internals::v1::InternalInvokeRequest;
 use outrigger_proto::dapr::runtime::v1::InvokeServiceRequest;
 use outrigger_runtime::catalogue::invoke as catalogue;
 use outrigger_runtime::invoke::Invoke;
@@ -62,9 +61,9 @@ fn decode(mut message: InvokeRequest, headers: &HeaderMap) -> Result<Call, Statu
     if extension.verb == 0 {
         extension.verb = Verb::Post.into();
     }
-    let head = InternalInvokeRequest {
+    let head = wire::Request {
         message: Some(message),
-        ..InternalInvokeRequest::default()
+        ..wire::Request::default()
     };
     let mut call = wire::call(head, Body::Empty)
         .map_err(|error| Status::new(code::INVALID_ARGUMENT, error.to_string()))?;

@@ -15,7 +15,6 @@ use outrigger_component::resolver::{Endpoint, Target};
 use outrigger_daemon::tasks::Spawner;
 use outrigger_daemon::trace::Context;
 use outrigger_proto::dapr::common::v1 as common;
-use outrigger_proto::dapr::internals::v1 as internals;
 use prost::Message;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -101,19 +100,16 @@ impl Peers {
                 call.headers.insert(name, value);
             }
         }
-        let head = internals::InternalInvokeRequestStream {
+        let head = wire::RequestChunk {
             request: Some(wire::request_head(&mut call)),
             payload: None,
         };
         let body = match call.body.at_hand() {
             Some(data) => {
                 let payload = (!data.is_empty()).then_some(common::StreamPayload { data, seq: 0 });
-                Body::Full(wire::frame(&internals::InternalInvokeRequestStream {
-                    payload,
-                    ..head
-                }))
+                Body::Full(wire::frame(&wire::RequestChunk { payload, ..head }))
             }
-            None => Body::stream(Pieces::<internals::InternalInvokeRequestStream>::new(
+            None => Body::stream(Pieces::<wire::RequestChunk>::new(
                 wire::frame(&head),
                 call.body,
                 0,
@@ -191,19 +187,17 @@ impl PeerChannel for Peers {
             grpc::check(frames.trailers().unwrap_or(&HeaderMap::new()))?;
             return Err(Error::Malformed("no response received from stream".to_owned()));
         };
-        let first = internals::InternalInvokeResponseStream::decode(first)
-            .map_err(|error| malformed(error.into()))?;
+        let first = wire::ResponseChunk::decode(first).map_err(|error| malformed(error.into()))?;
         let head = first.response.ok_or_else(|| {
             Error::Malformed("response does not contain the required fields in the leading chunk".to_owned())
         })?;
-        let body =
-            Payloads::<_, internals::InternalInvokeResponseStream>::body(first.payload, frames, |trailers| {
-                trailers.map_or(Ok(()), |trailers| {
-                    grpc::check(trailers).map_err(body::Error::from)
-                })
+        let body = Payloads::<_, wire::ResponseChunk>::body(first.payload, frames, |trailers| {
+            trailers.map_or(Ok(()), |trailers| {
+                grpc::check(trailers).map_err(body::Error::from)
             })
-            .await
-            .map_err(malformed)?;
+        })
+        .await
+        .map_err(malformed)?;
         wire::reply(head, body).map_err(malformed)
     }
 

@@ -1,5 +1,5 @@
 //! The internal sidecar-to-sidecar protocol as bytes: gRPC framing, and the mapping between
-//! [`Call`](crate::call::Call)/[`Reply`](crate::call::Reply) and the `internals.v1` messages. Used by the caller ([`peer`](crate::peer)) and by the
+//! [`Call`](crate::call::Call)/[`Reply`](crate::call::Reply) and the protocol's messages. Used by the caller ([`peer`](crate::peer)) and by the
 //! internal server alike, so the two can not drift apart.
 //!
 //! A body that is at hand travels whole in the first message; a stream travels in one message per piece,
@@ -7,9 +7,11 @@
 //! COMPAT(pkg/messaging/direct_messaging.go, pkg/messaging/v1/util.go).
 
 mod head;
+mod message;
 
 pub use head::{call, reply, reply_head, request_head, verb_of};
 pub(crate) use head::{set_content_type, verb_number};
+pub use message::{Fields, Request, RequestChunk, Response, ResponseChunk};
 
 use crate::body::{self, Body};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -17,7 +19,6 @@ use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 use http_body::{Body as HttpBody, Frame};
 use outrigger_proto::dapr::common::v1 as common;
-use outrigger_proto::dapr::internals::v1 as internals;
 use prost::Message;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -177,12 +178,10 @@ pub trait Chunk: Message + Default {
     fn of(payload: common::StreamPayload) -> Self;
 }
 
-impl Chunk for internals::InternalInvokeRequestStream {
+impl Chunk for RequestChunk {
     fn payload(self) -> Result<Option<common::StreamPayload>, Error> {
         match self.request {
-            Some(head) if !head.metadata.is_empty() || head.message.is_some() => {
-                Err(Error::Protocol("request metadata found in non-leading chunk"))
-            }
+            Some(head) if head.leads() => Err(Error::Protocol("request metadata found in non-leading chunk")),
             _ => Ok(self.payload),
         }
     }
@@ -195,10 +194,10 @@ impl Chunk for internals::InternalInvokeRequestStream {
     }
 }
 
-impl Chunk for internals::InternalInvokeResponseStream {
+impl Chunk for ResponseChunk {
     fn payload(self) -> Result<Option<common::StreamPayload>, Error> {
         match self.response {
-            Some(head) if head.status.is_some() || !head.headers.is_empty() || head.message.is_some() => {
+            Some(head) if head.leads() => {
                 Err(Error::Protocol("response metadata found in non-leading chunk"))
             }
             _ => Ok(self.payload),

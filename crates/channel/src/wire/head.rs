@@ -3,29 +3,27 @@
 //! COMPAT(pkg/messaging/v1): header names of HTTP callers travel in Go's canonical form; HTTP and gRPC status codes
 //! share one field.
 
-use super::{Error, MOST_FIELDS};
+use super::Error;
+use super::message::{Fields, Request, Response};
 use crate::body::Body;
 use crate::call::{Call, Reply, Status};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method};
 use outrigger_proto::any::Any;
 use outrigger_proto::dapr::common::v1 as common;
 use outrigger_proto::dapr::internals::v1 as internals;
 use prost::Message;
-use std::collections::HashMap;
 
-type Fields = HashMap<String, internals::ListStringValue>;
-
-/// The leading message of a call. Header names go out in Go's canonical form, which reference sidecars take
-/// as the mark of an HTTP caller.
-pub fn request_head(call: &mut Call) -> internals::InternalInvokeRequest {
+/// The leading message of a call, which gives up its headers for it. Header names go out in Go's canonical form, which
+/// reference sidecars take as the mark of an HTTP caller.
+pub fn request_head(call: &mut Call) -> Request {
     let content_type = call.content_type().to_owned();
     let verb = verb_number(&call.verb);
     let grpc = content_type.starts_with("application/grpc");
-    internals::InternalInvokeRequest {
+    Request {
         ver: internals::ApiVersion::V1 as i32,
-        metadata: fields(&call.headers, !grpc),
+        metadata: Fields::new(std::mem::take(&mut call.headers), !grpc),
         message: Some(common::InvokeRequest {
             method: std::mem::take(&mut call.method),
             data: (!call.type_url.is_empty()).then(|| Any {
@@ -38,19 +36,18 @@ pub fn request_head(call: &mut Call) -> internals::InternalInvokeRequest {
                 querystring: std::mem::take(&mut call.query),
             }),
         }),
-        actor: None,
     }
 }
 
 /// A call out of its leading message; the body is given separately.
-pub fn call(head: internals::InternalInvokeRequest, body: Body) -> Result<Call, Error> {
+pub fn call(head: Request, body: Body) -> Result<Call, Error> {
     let Some(message) = head.message else {
         return Err(Error::Protocol(
             "request does not contain the required fields in the leading chunk",
         ));
     };
     let extension = message.http_extension.unwrap_or_default();
-    let mut headers = headers(head.metadata)?;
+    let mut headers = taken(head.metadata)?;
     let data = message.data.unwrap_or_default();
     set_content_type(&mut headers, &message.content_type, &data.type_url);
     Ok(Call {
@@ -70,8 +67,9 @@ pub fn call(head: internals::InternalInvokeRequest, body: Body) -> Result<Call, 
     })
 }
 
-/// The leading message of a reply, without its body.
-pub fn reply_head(reply: &Reply) -> internals::InternalInvokeResponse {
+/// The leading message of a reply, without its body; the reply gives up its headers and trailers for it.
+pub fn reply_head(reply: &mut Reply) -> Response {
+    let content_type = reply.content_type().to_owned();
     let (status, http) = match &reply.status {
         Status::Http(code) => (
             internals::Status {
@@ -97,29 +95,29 @@ pub fn reply_head(reply: &Reply) -> internals::InternalInvokeResponse {
             false,
         ),
     };
-    internals::InternalInvokeResponse {
+    Response {
         status: Some(status),
-        headers: fields(&reply.headers, http),
-        trailers: fields(&reply.trailers, false),
+        headers: Fields::new(std::mem::take(&mut reply.headers), http),
+        trailers: Fields::new(std::mem::take(&mut reply.trailers), false),
         message: Some(common::InvokeResponse {
             data: (!reply.type_url.is_empty()).then(|| Any {
                 type_url: reply.type_url.clone(),
                 value: Bytes::new(),
             }),
-            content_type: reply.content_type().to_owned(),
+            content_type,
         }),
     }
 }
 
 /// A reply out of its leading message. HTTP and gRPC answers share the field: HTTP codes begin at 100.
 /// COMPAT(pkg/messaging/v1/invoke_method_response.go): `IsHTTPResponse` is "code >= 100".
-pub fn reply(head: internals::InternalInvokeResponse, body: Body) -> Result<Reply, Error> {
+pub fn reply(head: Response, body: Body) -> Result<Reply, Error> {
     let Some(status) = head.status else {
         return Err(Error::Protocol(
             "response does not contain the required fields in the leading chunk",
         ));
     };
-    let mut headers = headers(head.headers)?;
+    let mut headers = taken(head.headers)?;
     let message = head.message.unwrap_or_default();
     let data = message.data.unwrap_or_default();
     set_content_type(&mut headers, &message.content_type, &data.type_url);
@@ -137,7 +135,7 @@ pub fn reply(head: internals::InternalInvokeResponse, body: Body) -> Result<Repl
             },
         },
         headers,
-        trailers: self::headers(head.trailers)?,
+        trailers: taken(head.trailers)?,
         body: if data.value.is_empty() {
             body
         } else {
@@ -161,62 +159,11 @@ pub(crate) fn set_content_type(headers: &mut HeaderMap, content_type: &str, type
     }
 }
 
-fn fields(headers: &HeaderMap, canonical: bool) -> Fields {
-    let mut fields = Fields::with_capacity(headers.keys_len() + 6);
-    for name in headers.keys() {
-        let values = headers.get_all(name).iter().map(text).collect();
-        let name = if canonical {
-            canonical_name(name.as_str())
-        } else {
-            name.as_str().to_owned()
-        };
-        fields.insert(name, internals::ListStringValue { values });
-    }
-    fields
-}
-
-/// A field value as text. Bytes that are not UTF-8 can not travel in a protobuf string: they are replaced.
-fn text(value: &HeaderValue) -> String {
-    value.to_str().map_or_else(
-        |_| String::from_utf8_lossy(value.as_bytes()).into_owned(),
-        str::to_owned,
-    )
-}
-
-fn headers(fields: Fields) -> Result<HeaderMap, Error> {
-    let values: usize = fields.values().map(|list| list.values.len()).sum();
-    if fields.len().max(values) > MOST_FIELDS {
+fn taken(fields: Fields) -> Result<HeaderMap, Error> {
+    if fields.overflow {
         return Err(Error::TooManyFields);
     }
-    let mut headers = HeaderMap::with_capacity(fields.len());
-    for (name, list) in fields {
-        let Ok(name) = HeaderName::try_from(name) else {
-            continue;
-        };
-        for value in list.values {
-            // What cannot be an HTTP field value (a line break) could split the message: it is left out.
-            if let Ok(value) = HeaderValue::try_from(value) {
-                headers.append(name.clone(), value);
-            }
-        }
-    }
-    Ok(headers)
-}
-
-/// `content-type` → `Content-Type`, as Go's net/http writes header names.
-fn canonical_name(name: &str) -> String {
-    let mut start = true;
-    name.chars()
-        .map(|letter| {
-            let shown = if start {
-                letter.to_ascii_uppercase()
-            } else {
-                letter
-            };
-            start = letter == '-';
-            shown
-        })
-        .collect()
+    Ok(fields.map)
 }
 
 /// Number of a verb in `HTTPExtension.Verb`; unknown ones count as POST, as in the reference.

@@ -147,6 +147,7 @@ impl Bench {
         let pubsub = Arc::new(
             Pubsub::new(pubsub_block::Parts {
                 app_id: "shop".to_owned(),
+                namespace: "default".to_owned(),
                 components: live.clone(),
                 app: Some(Arc::new(Fake(Arc::clone(&shared)))),
                 declared: declared.items,
@@ -164,6 +165,7 @@ impl Bench {
             live.clone(),
             Arc::clone(&policies),
             Arc::clone(&components),
+            pubsub.outbox(),
         ));
         let fake = || Arc::new(Fake(Arc::clone(&shared)));
         let blocks = Blocks {
@@ -239,6 +241,7 @@ fn snapshot(shared: &Arc<Shared>, prefix: Prefix) -> Snapshot {
             store,
             features,
             prefix,
+            outbox: None,
         })),
     );
     let broker: Arc<dyn pubsub::PubSub> = fake();

@@ -7,7 +7,8 @@
 //!
 //! COMPAT(components-contrib pubsub/in-memory): a topic that ends in `*` is a subscription to all topics that begin
 //! with the rest and are longer; its messages bear the subscription's topic. Unlike there, a refused message is
-//! delivered again, and a subscriber can hold several messages at once.
+//! delivered again, and a subscriber can hold several messages at once. A subscription in bulk gets them one by one, as
+//! there, unless `concurrency` is given: then batches of up to that many.
 
 mod queue;
 #[cfg(test)]
@@ -29,20 +30,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Bus {
     /// `None` once closed.
     subscribers: Arc<RwLock<Option<Subscribers>>>,
-    concurrency: usize,
+    /// `None`: as many as usual.
+    concurrency: Option<usize>,
 }
 
 /// What `pubsub.in-memory` can be told.
 #[derive(Debug, serde::Deserialize)]
 pub struct Config {
     /// Messages of one subscription that the app may hold at once; 1 makes it take them strictly one by one.
-    #[serde(default = "concurrency")]
-    pub concurrency: usize,
+    #[serde(default)]
+    pub concurrency: Option<usize>,
 }
 
-fn concurrency() -> usize {
-    16
-}
+const CONCURRENCY: usize = 16;
 
 #[derive(Default)]
 struct Subscribers {
@@ -56,7 +56,7 @@ impl Bus {
     /// `Invalid` if `concurrency` is zero.
     pub async fn build(setup: Setup<Config>) -> Result<Self> {
         let concurrency = setup.config.concurrency;
-        if concurrency == 0 {
+        if concurrency == Some(0) {
             return Err(Error::invalid("metadata \"concurrency\" must be at least 1"));
         }
         Ok(Self {
@@ -129,6 +129,7 @@ impl PubSub for Bus {
     }
 
     async fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription> {
+        let batched = subscribe.batch > 0;
         let queue = Arc::new(Queue::new(subscribe.topic));
         self.subscribers
             .write()
@@ -146,7 +147,11 @@ impl PubSub for Bus {
         });
         Ok(Subscription {
             deliveries: deliveries.boxed(),
-            concurrency: self.concurrency,
+            concurrency: match self.concurrency {
+                Some(concurrency) => concurrency,
+                None if batched => 1,
+                None => CONCURRENCY,
+            },
         })
     }
 }

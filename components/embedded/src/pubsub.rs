@@ -29,6 +29,8 @@ use std::time::Duration;
 
 /// Under this name a message's content type is kept among its metadata.
 pub(crate) const CONTENT_TYPE: &str = "content-type";
+/// Deliveries that the hub sends ahead at most.
+const LARGEST_WINDOW: usize = 1_024;
 /// How long closing waits for the last acknowledgements.
 const CLOSING: Duration = Duration::from_secs(2);
 
@@ -174,13 +176,15 @@ impl PubSub for Broker {
             .metadata
             .get_any_case("consumerID")
             .filter(|group| !group.is_empty());
+        let concurrency = self
+            .concurrency
+            .max(subscribe.batch.saturating_mul(2))
+            .min(LARGEST_WINDOW);
         let open = v1::Open {
             topic: subscribe.topic,
             group: group.unwrap_or(&self.group).to_owned(),
             start: self.start.into(),
-            window: self
-                .prefetch
-                .max(u32::try_from(self.concurrency).unwrap_or(u32::MAX)),
+            window: self.prefetch.max(u32::try_from(concurrency).unwrap_or(u32::MAX)),
             settle_timeout_ms: u64::try_from(self.settle_timeout.as_millis()).unwrap_or(u64::MAX),
         };
         let deliveries = subscription::open(
@@ -193,7 +197,7 @@ impl PubSub for Broker {
         .await?;
         Ok(Subscription {
             deliveries,
-            concurrency: self.concurrency,
+            concurrency,
         })
     }
 }

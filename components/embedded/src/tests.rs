@@ -292,7 +292,7 @@ fn message(topic: &str, data: &str) -> Outgoing {
 async fn subscribe(broker: &pubsub::Broker) -> Subscription {
     let subscribe = Subscribe {
         topic: "t".to_owned(),
-        metadata: Metadata::new(),
+        ..Subscribe::default()
     };
     broker.subscribe(subscribe).await.unwrap()
 }

@@ -196,7 +196,7 @@ impl PubSub for Streams {
         });
         Ok(Subscription {
             deliveries: deliveries.boxed(),
-            concurrency: self.concurrency,
+            concurrency: self.concurrency.max(subscribe.batch.saturating_mul(2)),
         })
     }
 }

@@ -238,7 +238,9 @@ impl Shared {
             "SaveState" => serve(call, seen, |it| state::save(state, it)).await,
             "DeleteState" => serve(call, seen, |it| state::delete(state, it)).await,
             "DeleteBulkState" => serve(call, seen, |it| state::delete_bulk(state, it)).await,
-            "ExecuteStateTransaction" => serve(call, seen, |it| state::transact(state, it)).await,
+            "ExecuteStateTransaction" => {
+                serve(call, seen, |it| state::transact(state, it, trace.as_ref())).await
+            }
             "QueryStateAlpha1" => serve(call, seen, |it| ready(state::query(state, &it))).await,
             "PublishEvent" => serve(call, seen, |it| pubsub::publish(pubsub, it, trace)).await,
             "BulkPublishEvent" | "BulkPublishEventAlpha1" => {

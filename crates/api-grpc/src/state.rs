@@ -3,11 +3,13 @@
 //! COMPAT(pkg/api/grpc/grpc.go): unknown numbers of options count as unspecified.
 
 use outrigger_component::state::{Concurrency, Consistency, Delete, Get, Set, Write};
+use outrigger_daemon::trace::Context;
 use outrigger_proto::dapr::common::v1::state_options::{StateConcurrency, StateConsistency};
 use outrigger_proto::dapr::common::v1::{StateItem, StateOptions};
 use outrigger_proto::dapr::runtime::v1 as proto;
 use outrigger_runtime::catalogue::state as catalogue;
 use outrigger_runtime::error::Result;
+use outrigger_runtime::pubsub::outbox::Origin;
 use outrigger_runtime::state::State;
 use outrigger_runtime::state::bulk::{BulkGet, Entry};
 
@@ -71,7 +73,11 @@ pub(crate) async fn delete_bulk(state: &State, request: proto::DeleteBulkStateRe
         .await
 }
 
-pub(crate) async fn transact(state: &State, request: proto::ExecuteStateTransactionRequest) -> Result<()> {
+pub(crate) async fn transact(
+    state: &State,
+    request: proto::ExecuteStateTransactionRequest,
+    trace: Option<&Context>,
+) -> Result<()> {
     let store = state.store(&request.store_name)?.transactional()?;
     let write = |operation: proto::TransactionalStateOperation| {
         let item = operation.request.unwrap_or_default();
@@ -83,7 +89,11 @@ pub(crate) async fn transact(state: &State, request: proto::ExecuteStateTransact
     };
     let writes: Result<Vec<Write>> = request.operations.into_iter().map(write).collect();
     store
-        .transact(writes?, request.metadata.into_iter().collect())
+        .transact(
+            writes?,
+            request.metadata.into_iter().collect(),
+            Origin { json: false, trace },
+        )
         .await
 }
 

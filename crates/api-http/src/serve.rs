@@ -199,7 +199,9 @@ impl Shared {
             Endpoint::SaveState => state::save(&api.state, first, query, body).await,
             Endpoint::DeleteState => state::delete(&api.state, first, second, query, &headers).await,
             Endpoint::GetBulkState => state::bulk(&api.state, first, query, body).await,
-            Endpoint::ExecuteStateTransaction => state::transact(&api.state, first, query, body).await,
+            Endpoint::ExecuteStateTransaction => {
+                state::transact(&api.state, first, query, body, trace.context()).await
+            }
             Endpoint::QueryState => Err(state::query(&api.state, first)),
             Endpoint::PublishEvent => {
                 pubsub::publish(

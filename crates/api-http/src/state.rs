@@ -18,8 +18,10 @@ use item::Item;
 use outrigger_channel::body::Body;
 use outrigger_component::metadata::Metadata;
 use outrigger_component::state::{Concurrency, Consistency, Delete, Get, Write};
+use outrigger_daemon::trace::Context;
 use outrigger_runtime::catalogue::{common, state as catalogue};
 use outrigger_runtime::error::{ApiError, Result};
+use outrigger_runtime::pubsub::outbox::Origin;
 use outrigger_runtime::state::State;
 use outrigger_runtime::state::bulk::{BulkGet, Entry};
 use serde::{Deserialize, Serialize};
@@ -134,6 +136,7 @@ pub(crate) async fn transact(
     store: &str,
     query: Option<&str>,
     body: Body,
+    trace: Option<&Context>,
 ) -> Result<Response<Body>> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
@@ -172,7 +175,11 @@ pub(crate) async fn transact(
         writes.push(write.map_err(catalogue::transaction_failed)?);
     }
     store
-        .transact(writes, merged(request.metadata, &metadata))
+        .transact(
+            writes,
+            merged(request.metadata, &metadata),
+            Origin { json: true, trace },
+        )
         .await?;
     Ok(reply::empty())
 }

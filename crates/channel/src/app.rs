@@ -1,6 +1,7 @@
 //! The app beside us, in the verbs of its contract. HTTP and gRPC apps differ behind [`AppChannel`] and
 //! nowhere else.
 
+pub mod bulk;
 pub mod gated;
 pub mod grpc;
 pub mod http;
@@ -9,8 +10,9 @@ mod http1;
 use crate::body::Body;
 use crate::call::{Call, Reply};
 use crate::error::Error;
-use crate::wire::MOST_FIELDS;
+use crate::wire::{self, MOST_FIELDS};
 use ::bytes::Bytes;
+use bulk::{BulkEvent, Verdict};
 use outrigger_component::metadata::Metadata;
 use outrigger_daemon::trace::Context;
 
@@ -58,6 +60,12 @@ pub struct TopicEvent {
     pub trace: Option<Context>,
 }
 
+/// Sent as trace parent with an event that has no trace. No valid one, which receivers ignore.
+///
+/// COMPAT(pkg/diagnostics): the reference sends the trace it does not have.
+const NO_TRACE: ::http::HeaderValue =
+    ::http::HeaderValue::from_static("00-00000000000000000000000000000000-0000000000000000-00");
+
 /// What the app says of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -78,6 +86,12 @@ pub trait AppChannel: Send + Sync + 'static {
 
     /// `Err` is "not delivered, or answered with a failure": the subscription's policy decides on a retry.
     async fn deliver(&self, event: TopicEvent) -> Result<Outcome, Error>;
+
+    /// Several events at once; `Err` as for [`AppChannel::deliver`], for all of them. Entries that the answer does not
+    /// name have no outcome. The default is for apps without the callback.
+    async fn deliver_bulk(&self, _event: BulkEvent) -> Result<Vec<Verdict>, Error> {
+        Err(Error::Unimplemented("OnBulkTopicEvent"))
+    }
 
     /// Passes a gRPC request through byte by byte. Only gRPC apps can.
     async fn proxy(&self, request: ::http::Request<Body>) -> Result<::http::Response<Body>, Error>;
@@ -114,6 +128,23 @@ fn fields_for(metadata: &Metadata) -> Result<::http::HeaderMap, Error> {
         )));
     }
     Ok(::http::HeaderMap::with_capacity(count + 4))
+}
+
+/// The fields of a delivery: the metadata of the message, but for what belongs to the request itself.
+fn fields(metadata: &Metadata, not: fn(&::http::HeaderName) -> bool) -> Result<::http::HeaderMap, Error> {
+    let mut fields = fields_for(metadata)?;
+    for (name, value) in metadata.iter() {
+        // Names or values that cannot be HTTP fields are left out, as they could not be sent at all.
+        if let (Ok(name), Ok(value)) = (
+            ::http::HeaderName::try_from(name),
+            ::http::HeaderValue::try_from(value),
+        ) && !not(&name)
+            && !wire::is_hop_by_hop(&name)
+        {
+            fields.insert(name, value);
+        }
+    }
+    Ok(fields)
 }
 
 /// Writes the trace of this hop into the app's headers.

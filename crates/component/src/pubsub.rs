@@ -124,6 +124,9 @@ pub struct Subscribe {
     pub topic: String,
     /// Of the subscription, not of the component.
     pub metadata: Metadata,
+    /// How many messages the runtime means to hand to the app in one request; 0 when it hands them over one by one.
+    /// A broker should then let it hold twice as many, so that one batch fills while another is with the app.
+    pub batch: usize,
 }
 
 /// A running subscription. Dropping `deliveries` ends it; not polling it pauses it.

@@ -2,7 +2,10 @@
 
 use crate::components::Settings;
 use crate::components::secrets::Environment;
+use crate::components::snapshot::Live;
 use crate::components::{Components, Error, Identity};
+use crate::pubsub::{Parts, Pubsub};
+use crate::state::State;
 use outrigger_component::Component as _;
 use outrigger_component::error::{Error as Cause, Kind, Result};
 use outrigger_component::metadata::Metadata;
@@ -12,8 +15,11 @@ use outrigger_component::resolver::Instance;
 use outrigger_component::secret::{self, Secret, SecretStore};
 use outrigger_component::setup::Setup;
 use outrigger_component::state::{self, Concurrency, Delete, Get, Item, Set, StateStore, Write};
+use outrigger_daemon::drain;
 use outrigger_daemon::log::{self, Log};
 use outrigger_daemon::metrics::{self, Loading};
+use outrigger_daemon::tasks::Tasks;
+use outrigger_daemon::trace::Tracer;
 use outrigger_resiliency::policies::Policies;
 use outrigger_resources::component::Component;
 use outrigger_resources::configuration::access::SecretScope;
@@ -119,6 +125,26 @@ impl Bench {
 
     pub(crate) fn component_metrics(&self) -> Arc<metrics::Component> {
         Arc::new(metrics::Component::new(&self.registry, ""))
+    }
+
+    /// The building block over components without outbox.
+    pub(crate) fn state(&self, components: Live, retries: u32) -> State {
+        let (policies, metrics) = (policies(retries), self.component_metrics());
+        let pubsub = Pubsub::new(Parts {
+            app_id: "shop".to_owned(),
+            namespace: "ns".to_owned(),
+            components: components.clone(),
+            app: None,
+            declared: Vec::new(),
+            ask_app: false,
+            policies: Arc::clone(&policies),
+            metrics: Arc::clone(&metrics),
+            tracer: Tracer::off(),
+            log: self.log.clone(),
+            tasks: Tasks::new(&self.log, drain::channel().0).spawner(),
+        })
+        .unwrap();
+        State::new(components, policies, metrics, pubsub.outbox())
     }
 }
 

@@ -5,6 +5,7 @@
 //! In: one task per subscription (`pubsub/deliver.rs`) pulls deliveries, opens the envelope, picks the route, delivers
 //! under the inbound policy, dead-letters and settles. Apps that are called (`pubsub/subscribe.rs`) and apps that
 //! hold a stream open (`pubsub/stream.rs`) are two kinds of subscriber of that one engine.
+//! Beside both: the outbox (`pubsub/outbox.rs`), which publishes what state transactions caused.
 //!
 //! Invariants
 //! - A message is acknowledged to its broker only after its subscriber took or refused it, or after it lies in the
@@ -13,14 +14,14 @@
 //!   per subscription are in memory, and back-pressure is not polling the broker.
 //! - A message that fails does not spin: the engine waits before it gives a failed message back (`pubsub/pace.rs`).
 //!
-//! Deliberately absent: bulk delivery (a subscription that asks for it is delivered one by one, and a warning says
-//! so), and anything that knows HTTP or gRPC.
+//! Deliberately absent: anything that knows HTTP or gRPC.
 
 pub mod active;
 pub mod bulk;
 pub mod declared;
 mod deliver;
 mod envelope;
+pub mod outbox;
 mod pace;
 pub mod publish;
 mod publisher;
@@ -34,6 +35,7 @@ mod tests;
 use crate::components::snapshot::Live;
 use active::{Active, Lists};
 use deliver::Surroundings;
+use outbox::Outbox;
 use outrigger_channel::app::AppChannel;
 use outrigger_daemon::log::Log;
 use outrigger_daemon::metrics;
@@ -51,11 +53,14 @@ use tokio::sync::watch;
 pub struct Pubsub {
     publisher: Arc<Publisher>,
     subscriptions: Subscriptions,
+    outbox: Arc<Outbox>,
 }
 
 /// What [`Pubsub`] is made of.
 pub struct Parts {
     pub app_id: String,
+    /// Part of the names of internal topics.
+    pub namespace: String,
     pub components: Live,
     /// `None` when the sidecar has no app: then only streams can subscribe.
     pub app: Option<Arc<dyn AppChannel>>,
@@ -84,6 +89,13 @@ impl Pubsub {
             policies: parts.policies,
             metrics: parts.metrics,
         });
+        let outbox = Outbox::start(outbox::Parts {
+            app_id: publisher.app_id.clone(),
+            namespace: parts.namespace,
+            publisher: Arc::clone(&publisher),
+            log: parts.log.scope("dapr.outbox"),
+            tasks: parts.tasks.clone(),
+        });
         let subscriptions = Subscriptions::start(subscribe::Parts {
             surroundings: Surroundings {
                 publisher: Arc::clone(&publisher),
@@ -98,7 +110,13 @@ impl Pubsub {
         Ok(Self {
             publisher,
             subscriptions,
+            outbox: Arc::new(outbox),
         })
+    }
+
+    /// What state transactions publish through.
+    pub fn outbox(&self) -> Arc<Outbox> {
+        Arc::clone(&self.outbox)
     }
 
     /// Begins, or begins again, to deliver to the app: it is healthy. The first time, the app is asked what it
@@ -121,7 +139,8 @@ impl Pubsub {
     /// Ends all subscriptions for good: nothing more is taken from the brokers, what subscribers hold is settled if they
     /// answer within `patience`, the rest is left to be delivered again. Returns when all have ended.
     pub async fn stop(&self, patience: Duration) {
-        self.subscriptions.stop(patience).await;
+        // Together: an event of the outbox may be one that a subscription here still waits for.
+        tokio::join!(self.subscriptions.stop(patience), self.outbox.stop(patience));
     }
 
     /// What is subscribed to, as metadata lists it.

@@ -6,8 +6,8 @@
 //! A door first opens the [`Store`] (an unknown store is the first thing that is complained about), then decodes the
 //! rest of the request, then calls one method. Each call runs under the component's outbound policy and is counted once.
 //!
-//! Deliberately absent, and refused rather than ignored: encryption at rest and the outbox (when the component is
-//! loaded), queries (here).
+//! Deliberately absent, and refused rather than ignored: encryption at rest (when the component is loaded), queries
+//! (here).
 
 pub mod bulk;
 pub mod keys;
@@ -17,6 +17,7 @@ use crate::catalogue::state as catalogue;
 use crate::components::snapshot::{self, Live};
 use crate::error::{ApiError, Result};
 use crate::outbound::{self, Input};
+use crate::pubsub::outbox::{Origin, Outbox};
 use outrigger_component::error::{Error, Kind};
 use outrigger_component::metadata::Metadata;
 use outrigger_component::state::{Delete, Get, Item, Set, Write};
@@ -32,6 +33,7 @@ pub struct State {
     components: Live,
     policies: Arc<Policies>,
     metrics: Arc<metrics::Component>,
+    outbox: Arc<Outbox>,
 }
 
 /// One state store, open for one request.
@@ -44,11 +46,17 @@ pub struct Store<'a> {
 pub struct Transactional<'a>(Store<'a>);
 
 impl State {
-    pub fn new(components: Live, policies: Arc<Policies>, metrics: Arc<metrics::Component>) -> Self {
+    pub fn new(
+        components: Live,
+        policies: Arc<Policies>,
+        metrics: Arc<metrics::Component>,
+        outbox: Arc<Outbox>,
+    ) -> Self {
         Self {
             components,
             policies,
             metrics,
+            outbox,
         }
     }
 
@@ -188,8 +196,14 @@ impl<'a> Store<'a> {
 }
 
 impl Transactional<'_> {
-    /// All or nothing, in order. Without operations nothing happens.
-    pub async fn transact(&self, mut writes: Vec<Write>, metadata: Metadata) -> Result<()> {
+    /// All or nothing, in order. Without operations nothing happens. Publishes what the store's
+    /// [outbox](crate::pubsub::outbox) asks for.
+    pub async fn transact(
+        &self,
+        mut writes: Vec<Write>,
+        metadata: Metadata,
+        origin: Origin<'_>,
+    ) -> Result<()> {
         let Self(store) = self;
         for write in &mut writes {
             let key = match write {
@@ -207,16 +221,37 @@ impl Transactional<'_> {
         if writes.is_empty() {
             return Ok(());
         }
+        let flight = match &store.store.outbox {
+            Some(settings) => {
+                let outbox = &store.block.outbox;
+                outbox.begin(&store.store, settings, &mut writes, origin).await?
+            }
+            None => None,
+        };
+        if writes.is_empty() {
+            return Ok(());
+        }
         let metadata = &metadata;
         let component = &store.store.store;
         let policy = store.policy();
         let mut writes = Input::new(writes, &policy);
-        store
+        let outcome = store
             .call("transaction", &policy, || {
                 component.transact(writes.take(), metadata)
             })
-            .await
-            .map_err(|error| catalogue::transaction_failed(text(&error)).caused_by(error))
+            .await;
+        if let Some(flight) = flight {
+            // After a failure that was repeated nobody knows what the first attempt did.
+            let failure = outcome.as_ref().err().map(|error| error.kind);
+            flight.end(failure.map(|kind| {
+                if policy.has_retries() {
+                    Kind::Internal
+                } else {
+                    kind
+                }
+            }));
+        }
+        outcome.map_err(|error| catalogue::transaction_failed(text(&error)).caused_by(error))
     }
 }
 

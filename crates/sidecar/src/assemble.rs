@@ -142,6 +142,7 @@ impl Context<'_> {
         let component_metrics = Arc::new(metrics::Component::new(self.metrics, self.config.namespace()));
         let pubsub = Arc::new(Pubsub::new(pubsub::Parts {
             app_id: self.config.app_id.clone(),
+            namespace: self.config.namespace().to_owned(),
             components: components.live(),
             app: app.clone(),
             declared: self.documents::<subscription::Subscription>(&documents)?,
@@ -183,6 +184,7 @@ impl Context<'_> {
                 components.live(),
                 policies.clone(),
                 component_metrics.clone(),
+                pubsub.outbox(),
             )),
             secrets: Arc::new(Secrets::new(components.live(), policies, component_metrics)),
             health: Arc::new(Health::new(

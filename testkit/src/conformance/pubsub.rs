@@ -196,7 +196,7 @@ impl Inbox {
     async fn open(broker: &dyn PubSub, topic: &str) -> Self {
         let subscribe = Subscribe {
             topic: topic.to_owned(),
-            metadata: Metadata::new(),
+            ..Subscribe::default()
         };
         let Subscription {
             deliveries,

@@ -18,7 +18,7 @@ async fn bus() -> Arc<dyn PubSub> {
 async fn subscribe(bus: &Arc<dyn PubSub>, topic: &str) -> Subscription {
     bus.subscribe(Subscribe {
         topic: topic.to_owned(),
-        metadata: Metadata::new(),
+        ..Subscribe::default()
     })
     .await
     .unwrap()

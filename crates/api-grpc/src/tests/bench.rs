@@ -142,6 +142,7 @@ impl Bench {
         let pubsub = Arc::new(
             Pubsub::new(pubsub_block::Parts {
                 app_id: "shop".to_owned(),
+                namespace: "default".to_owned(),
                 components: live.clone(),
                 app: None,
                 declared: Vec::new(),
@@ -199,6 +200,7 @@ impl Bench {
                     live.clone(),
                     Arc::clone(&policies),
                     Arc::clone(&component_metrics),
+                    pubsub.outbox(),
                 )),
                 pubsub: Arc::clone(&pubsub),
                 secrets: Arc::new(Secrets::new(live, policies, component_metrics)),
@@ -352,9 +354,10 @@ async fn snapshot(log: &Log) -> Snapshot {
         store: Arc::new(store),
         features,
         prefix,
+        outbox: None,
     };
     snapshot.insert("state.in-memory", "v1", Loaded::State(Arc::new(store)));
-    let broker = memory_pubsub::Bus::build(setup(log, memory_pubsub::Config { concurrency: 4 }))
+    let broker = memory_pubsub::Bus::build(setup(log, memory_pubsub::Config { concurrency: Some(4) }))
         .await
         .unwrap();
     let broker = Broker {

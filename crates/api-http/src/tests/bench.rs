@@ -129,6 +129,7 @@ impl Bench {
         let pubsub = Arc::new(
             Pubsub::new(pubsub_block::Parts {
                 app_id: "shop".to_owned(),
+                namespace: "default".to_owned(),
                 components: live.clone(),
                 app: None,
                 declared: Vec::new(),
@@ -180,6 +181,7 @@ impl Bench {
                 live.clone(),
                 Arc::clone(&policies),
                 Arc::clone(&component_metrics),
+                pubsub.outbox(),
             )),
             pubsub,
             secrets: Arc::new(Secrets::new(live.clone(), policies, component_metrics)),
@@ -303,6 +305,7 @@ fn snapshot(fake: &Fake) -> Snapshot {
             store,
             features,
             prefix,
+            outbox: None,
         })),
     );
     let broker: Arc<dyn pubsub::PubSub> = Arc::new(fake.clone());

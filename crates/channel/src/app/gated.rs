@@ -3,6 +3,7 @@
 //! COMPAT(pkg/channel/http/http_channel.go, pkg/channel/grpc/grpc_channel.go): only invocations are refused here;
 //! subscriptions are paused by their owner.
 
+use super::bulk::{BulkEvent, Verdict};
 use super::{AppChannel, Outcome, Subscription, TopicEvent};
 use crate::body::Body;
 use crate::call::{Call, Reply};
@@ -38,6 +39,10 @@ impl AppChannel for Gated {
 
     async fn deliver(&self, event: TopicEvent) -> Result<Outcome, Error> {
         self.app.deliver(event).await
+    }
+
+    async fn deliver_bulk(&self, event: BulkEvent) -> Result<Vec<Verdict>, Error> {
+        self.app.deliver_bulk(event).await
     }
 
     async fn proxy(&self, request: Request<Body>) -> Result<Response<Body>, Error> {

@@ -2,6 +2,7 @@
 //!
 //! COMPAT(pkg/channel/grpc/grpc_channel.go, pkg/runtime/subscription/postman/grpc/grpc.go).
 
+use super::bulk::{self, BulkEvent, Payload, Verdict};
 use super::{AppChannel, Bulk, Outcome, Rule, Subscription, TopicEvent};
 use crate::body::Body;
 use crate::call::{Call, Reply, Status};
@@ -17,6 +18,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Request, Response};
 use outrigger_component::metadata::Metadata;
 use outrigger_daemon::tasks::Spawner;
+use outrigger_daemon::trace::Context;
 use outrigger_proto::any::Any;
 use outrigger_proto::dapr::common::v1 as common;
 use outrigger_proto::dapr::runtime::v1 as runtime;
@@ -30,6 +32,9 @@ use tokio::sync::Semaphore;
 const ON_INVOKE: &str = "/dapr.proto.runtime.v1.AppCallback/OnInvoke";
 const LIST_TOPIC_SUBSCRIPTIONS: &str = "/dapr.proto.runtime.v1.AppCallback/ListTopicSubscriptions";
 const ON_TOPIC_EVENT: &str = "/dapr.proto.runtime.v1.AppCallback/OnTopicEvent";
+const ON_BULK_TOPIC_EVENT: &str = "/dapr.proto.runtime.v1.AppCallback/OnBulkTopicEvent";
+/// For apps of older SDKs.
+const ON_BULK_TOPIC_EVENT_ALPHA: &str = "/dapr.proto.runtime.v1.AppCallbackAlpha/OnBulkTopicEventAlpha1";
 const HEALTH_CHECK: &str = "/dapr.proto.runtime.v1.AppCallbackHealthCheck/HealthCheck";
 const UNIMPLEMENTED: i32 = 12;
 
@@ -189,19 +194,7 @@ impl AppChannel for GrpcApp {
 
     async fn deliver(&self, event: TopicEvent) -> Result<Outcome, Error> {
         let message = topic_event(&event)?;
-        let mut headers = super::fields_for(&event.metadata)?;
-        for (name, value) in event.metadata.iter() {
-            // What cannot be metadata of a call cannot be sent: it is left out.
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
-                && !matches!(name.as_str(), "content-type" | "content-length" | "te")
-                && !wire::is_hop_by_hop(&name)
-            {
-                headers.insert(name, value);
-            }
-        }
-        if let Some(trace) = &event.trace {
-            insert_trace(&mut headers, trace);
-        }
+        let headers = delivery(&event.metadata, event.trace.as_ref())?;
         match self
             .unary::<_, runtime::TopicEventResponse>(ON_TOPIC_EVENT, headers, &message)
             .await
@@ -212,6 +205,32 @@ impl AppChannel for GrpcApp {
             }) => Err(Error::Unimplemented("OnTopicEvent")),
             Err(error) => Err(error),
         }
+    }
+
+    async fn deliver_bulk(&self, event: BulkEvent) -> Result<Vec<Verdict>, Error> {
+        let (request, mut verdicts) = bulk_request(&event);
+        if request.entries.is_empty() {
+            return Ok(verdicts);
+        }
+        let unimplemented = |outcome: &Result<_, Error>| matches!(outcome, Err(Error::Status { code, .. }) if *code == UNIMPLEMENTED);
+        let mut answer = None;
+        for path in [ON_BULK_TOPIC_EVENT, ON_BULK_TOPIC_EVENT_ALPHA] {
+            let headers = delivery(&event.metadata, event.trace.as_ref())?;
+            let outcome = self
+                .unary::<_, runtime::TopicEventBulkResponse>(path, headers, &request)
+                .await;
+            if !unimplemented(&outcome) {
+                answer = Some(outcome?);
+                break;
+            }
+        }
+        let answer = answer.ok_or(Error::Unimplemented("OnBulkTopicEvent"))?;
+        let verdict = |entry: runtime::TopicEventBulkResponseEntry| Verdict {
+            outcome: outcome(entry.status).map_err(|_| bulk::unknown(&entry.entry_id, entry.status)),
+            id: entry.entry_id,
+        };
+        verdicts.extend(answer.message.statuses.into_iter().map(verdict));
+        Ok(verdicts)
     }
 
     /// The sidecar's own token is replaced by the app's.
@@ -228,6 +247,70 @@ impl AppChannel for GrpcApp {
             .map_err(|_| Error::Timeout(self.health_timeout))??;
         Ok(())
     }
+}
+
+/// The metadata of a delivery, trace included.
+fn delivery(metadata: &Metadata, trace: Option<&Context>) -> Result<HeaderMap, Error> {
+    let mut headers = super::fields(metadata, |name| {
+        matches!(name.as_str(), "content-type" | "content-length" | "te")
+    })?;
+    match trace {
+        Some(trace) => insert_trace(&mut headers, trace),
+        None => drop(headers.entry("traceparent").or_insert(super::NO_TRACE)),
+    }
+    Ok(headers)
+}
+
+/// The message of `OnBulkTopicEvent`, and the entries that cannot be in it.
+fn bulk_request(event: &BulkEvent) -> (runtime::TopicEventBulkRequest, Vec<Verdict>) {
+    use runtime::topic_event_bulk_request_entry::Event;
+    let mut entries = Vec::with_capacity(event.entries.len());
+    let mut unfit = Vec::new();
+    for entry in &event.entries {
+        let payload = match &entry.payload {
+            Payload::Raw(bytes) => Ok(Event::Bytes(bytes.clone())),
+            Payload::CloudEvent(json) => attributes(json).map(|it| {
+                Event::CloudEvent(runtime::TopicEventCeRequest {
+                    id: it.id,
+                    source: it.source,
+                    r#type: it.r#type,
+                    spec_version: it.spec_version,
+                    data_content_type: it.data_content_type,
+                    data: it.data,
+                    extensions: it.extensions,
+                })
+            }),
+        };
+        match payload {
+            Ok(payload) => entries.push(runtime::TopicEventBulkRequestEntry {
+                entry_id: entry.id.clone(),
+                content_type: entry.content_type.clone(),
+                metadata: strings(&entry.metadata),
+                event: Some(payload),
+            }),
+            Err(error) => unfit.push(Verdict {
+                id: entry.id.clone(),
+                outcome: Err(error.to_string()),
+            }),
+        }
+    }
+    let request = runtime::TopicEventBulkRequest {
+        id: event.id.clone(),
+        entries,
+        metadata: strings(&event.metadata),
+        topic: event.topic.clone(),
+        pubsub_name: event.pubsub.clone(),
+        r#type: bulk::KIND.to_owned(),
+        path: event.path.clone(),
+    };
+    (request, unfit)
+}
+
+fn strings(metadata: &Metadata) -> std::collections::HashMap<String, String> {
+    metadata
+        .iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// What an answer to `OnTopicEvent` means; also used for streaming subscribers.
@@ -347,14 +430,18 @@ fn subscription(declared: runtime::TopicSubscription) -> Subscription {
 
 /// An event as the message of `OnTopicEvent`: known attributes as fields, all others as extensions.
 pub fn topic_event(event: &TopicEvent) -> Result<runtime::TopicEventRequest, Error> {
-    let envelope: serde_json::Map<String, Value> = serde_json::from_slice(&event.envelope)
-        .map_err(|error| Error::Malformed(format!("the event is not a JSON object: {error}")))?;
-    let mut message = runtime::TopicEventRequest {
+    Ok(runtime::TopicEventRequest {
         topic: event.topic.clone(),
         pubsub_name: event.pubsub.clone(),
         path: event.path.clone(),
-        ..Default::default()
-    };
+        ..attributes(&event.envelope)?
+    })
+}
+
+fn attributes(envelope: &[u8]) -> Result<runtime::TopicEventRequest, Error> {
+    let envelope: serde_json::Map<String, Value> = serde_json::from_slice(envelope)
+        .map_err(|error| Error::Malformed(format!("the event is not a JSON object: {error}")))?;
+    let mut message = runtime::TopicEventRequest::default();
     let mut data = None;
     let mut extensions = std::collections::BTreeMap::new();
     for (name, value) in envelope {

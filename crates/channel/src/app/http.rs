@@ -2,6 +2,7 @@
 //!
 //! COMPAT(pkg/channel/http/http_channel.go, pkg/runtime/subscription/postman/http): routes, headers and status rules.
 
+use super::bulk::{self, BulkEvent, Verdict};
 use super::http1;
 use super::{AppChannel, Bulk, Outcome, Rule, Subscription, TopicEvent};
 use crate::body::Body;
@@ -9,10 +10,12 @@ use crate::call::{Call, Reply, Status};
 use crate::error::Error;
 use crate::h2::Connection;
 use crate::wire;
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, Uri};
 use outrigger_component::metadata::Metadata;
 use outrigger_daemon::tasks::Spawner;
+use outrigger_daemon::trace::Context;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,6 +133,36 @@ impl HttpApp {
         *request.headers_mut() = headers;
         self.send(request).await
     }
+
+    /// Sends events; answers status and body.
+    async fn post(&self, path: &str, headers: HeaderMap, body: Bytes) -> Result<(u16, Bytes), Error> {
+        let path = format!("/{}", path.trim_start_matches('/'));
+        let response = self
+            .exchange(Method::POST, &path, headers, Body::Full(body))
+            .await?;
+        let status = response.status().as_u16();
+        let body = response
+            .into_body()
+            .collect(ANSWER_LIMIT)
+            .await
+            .map_err(|error| Error::Unavailable(error.to_string()))?;
+        Ok((status, body))
+    }
+}
+
+/// The fields of a delivery, trace included.
+fn delivery(
+    metadata: &Metadata,
+    content_type: &'static str,
+    trace: Option<&Context>,
+) -> Result<HeaderMap, Error> {
+    let mut headers = super::fields(metadata, |name| *name == CONTENT_LENGTH)?;
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    match trace {
+        Some(trace) => super::insert_trace(&mut headers, trace),
+        None => drop(headers.entry("traceparent").or_insert(super::NO_TRACE)),
+    }
+    Ok(headers)
 }
 
 /// Keeps the concurrency slot until the body ends or is dropped.
@@ -222,31 +255,15 @@ impl AppChannel for HttpApp {
     }
 
     async fn deliver(&self, event: TopicEvent) -> Result<Outcome, Error> {
-        let mut headers = super::fields_for(&event.metadata)?;
-        for (name, value) in event.metadata.iter() {
-            // Names or values that cannot be HTTP fields are left out, as they could not be sent at all.
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
-                && name != CONTENT_LENGTH
-                && !wire::is_hop_by_hop(&name)
-            {
-                headers.insert(name, value);
-            }
-        }
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(event.content_type));
-        if let Some(trace) = &event.trace {
-            super::insert_trace(&mut headers, trace);
-        }
-        let path = format!("/{}", event.path.trim_start_matches('/'));
-        let response = self
-            .exchange(Method::POST, &path, headers, Body::Full(event.envelope))
-            .await?;
-        let status = response.status().as_u16();
-        let body = response
-            .into_body()
-            .collect(ANSWER_LIMIT)
-            .await
-            .map_err(|error| Error::Unavailable(error.to_string()))?;
+        let headers = delivery(&event.metadata, event.content_type, event.trace.as_ref())?;
+        let (status, body) = self.post(&event.path, headers, event.envelope).await?;
         outcome(status, &body)
+    }
+
+    async fn deliver_bulk(&self, event: BulkEvent) -> Result<Vec<Verdict>, Error> {
+        let headers = delivery(&event.metadata, "application/json", event.trace.as_ref())?;
+        let (status, body) = self.post(&event.path, headers, bulk::envelope(&event)).await?;
+        bulk::verdicts(status, &body, &event.entries)
     }
 
     async fn proxy(&self, _request: Request<Body>) -> Result<Response<Body>, Error> {

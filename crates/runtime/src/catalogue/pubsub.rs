@@ -238,6 +238,15 @@ pub fn topic_unknown(pubsub: &str, topic: &str, cause: impl Display) -> ApiError
     )
 }
 
+/// The event of a transaction could not be announced; the transaction was not made.
+pub fn outbox(app_id: &str, cause: impl Display) -> ApiError {
+    ApiError::rich(
+        &OUTBOX,
+        format!("error while publishing outbox message: {cause}"),
+        of_app(app_id, Some(&cause)),
+    )
+}
+
 fn of_topic(topic: &str, cause: &(impl Display + ?Sized)) -> Info {
     Info::from([
         ("topic".to_owned(), topic.to_owned()),

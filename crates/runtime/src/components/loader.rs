@@ -2,11 +2,12 @@
 //! compute what requests need to know.
 //!
 //! Refused here rather than half done: kinds of components that this version does not have, and state stores that ask for
-//! encryption at rest or for the outbox. Ignoring either would store plain text or lose messages.
+//! encryption at rest. Ignoring that would store plain text.
 
 use super::secrets;
 use super::snapshot::{Broker, Loaded, SecretStore, StateStore};
 use super::{Failure, Settings};
+use crate::pubsub::outbox;
 use crate::pubsub::scopes::Scopes;
 use crate::state::keys::Prefix;
 use outrigger_component::error::{Error, Kind};
@@ -28,7 +29,7 @@ const ABSENT: [&str; 6] = [
 ];
 
 /// Metadata of state stores that would need what we do not have: name (any case) and what it asks for.
-const REFUSED: [(&str, &str); 3] = [
+const REFUSED: [(&str, &str); 2] = [
     (
         "primaryEncryptionKey",
         "encryption at rest is not available in this version of Outrigger, and values would be stored as plain text",
@@ -36,10 +37,6 @@ const REFUSED: [(&str, &str); 3] = [
     (
         "secondaryEncryptionKey",
         "encryption at rest is not available in this version of Outrigger, and stored values could not be read",
-    ),
-    (
-        "outboxPublishPubsub",
-        "the outbox is not available in this version of Outrigger, and its messages would never be published",
     ),
 ];
 
@@ -57,12 +54,14 @@ pub async fn build(
             refuse(document)?;
             let (_, setup) = setup(document, store, settings).await?;
             let prefix = prefix(document, &setup.metadata, settings)?;
+            let outbox = outbox::Settings::read(&setup.metadata);
             let store = timed(document, kinds.build(name, &document.version, setup)).await?;
             Ok(Loaded::State(Arc::new(StateStore {
                 name: document.name.clone(),
                 features: store.features(),
                 store,
                 prefix,
+                outbox,
             })))
         }
         "pubsub" => {

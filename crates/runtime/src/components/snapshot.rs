@@ -3,6 +3,7 @@
 //! INVARIANT: a request that found its component keeps it, whatever is loaded or closed meanwhile. What depends on
 //! a component's metadata (key prefix, topic scopes, secret scope) is computed here once, not per request.
 
+use crate::pubsub::outbox;
 use crate::pubsub::scopes::Scopes;
 use crate::state::keys::Prefix;
 use arc_swap::ArcSwap;
@@ -19,6 +20,8 @@ pub struct StateStore {
     pub features: state::Features,
     /// What stands before this app's keys.
     pub prefix: Prefix,
+    /// Whether transactions publish events.
+    pub outbox: Option<outbox::Settings>,
 }
 
 /// A loaded message broker.
@@ -99,6 +102,10 @@ impl Snapshot {
 
     pub fn state_store(&self, name: &str) -> Option<&Arc<StateStore>> {
         self.state_stores.get(name)
+    }
+
+    pub fn state_stores(&self) -> impl Iterator<Item = &Arc<StateStore>> {
+        self.state_stores.values()
     }
 
     pub fn has_state_stores(&self) -> bool {

@@ -1,9 +1,11 @@
 //! The engine: one subscription, from the broker's deliveries to a settled outcome each.
 //!
 //! Everything happens in the task of the subscription. Up to the broker's concurrency, deliveries are in the hands of
-//! the subscriber at once; with a concurrency of one they keep the broker's order. A delivery that is dropped at any
-//! point (a panic, an abort, the end of [`Engine::run`]) goes back to the broker by itself.
+//! the subscriber at once; with a concurrency of one they keep the broker's order. A subscription in bulk collects them
+//! and hands them over in [batches](batch). A delivery that is dropped at any point (a panic, an abort, the end of
+//! [`Engine::run`]) goes back to the broker by itself.
 
+mod batch;
 mod process;
 
 use super::pace::Pace;
@@ -12,6 +14,7 @@ use super::publisher::Publisher;
 use super::routes::{Invalid, Routes};
 use super::stream::{self, Line};
 use crate::components::snapshot::Broker;
+use batch::Batching;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use outrigger_channel::app::{self, AppChannel};
@@ -55,6 +58,8 @@ pub(super) struct Engine {
     routes: Routes,
     raw: bool,
     dead_letter: Option<String>,
+    /// `None` delivers one by one.
+    batching: Option<Batching>,
     /// Name of its spans.
     span: String,
     subscriber: Subscriber,
@@ -114,6 +119,7 @@ impl Engine {
             routes: Routes::compile(&subscription.rules)?,
             raw: is_raw(&subscription.metadata).map_err(Error::Metadata)?,
             dead_letter: (!dead_letter.is_empty()).then(|| dead_letter.clone()),
+            batching: Batching::of(&subscription.bulk, surroundings, subscription),
             span: format!("pubsub/{}", subscription.topic),
             subscriber,
             broker,
@@ -143,13 +149,24 @@ impl Engine {
         let metadata = self.metadata.clone();
         self.broker
             .broker
-            .subscribe(component::Subscribe { topic, metadata })
+            .subscribe(component::Subscribe {
+                topic,
+                metadata,
+                batch: self.batching.map_or(0, |batching| batching.most),
+            })
             .await
     }
 
     /// Delivers until the end. When halted, waits for what is held until the given time; what is held still at the end
     /// goes back to the broker.
     pub(super) async fn run(&self, subscription: Subscription) -> End {
+        match self.batching {
+            Some(batching) => self.run_batches(subscription, batching).await,
+            None => self.run_each(subscription).await,
+        }
+    }
+
+    async fn run_each(&self, subscription: Subscription) -> End {
         let Subscription {
             mut deliveries,
             concurrency,

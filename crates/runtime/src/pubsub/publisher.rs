@@ -34,9 +34,37 @@ impl Publisher {
     }
 
     /// Publishes what is ready to be published, if this app may.
-    pub(super) async fn send(&self, broker: &Broker, mut message: Outgoing, door: Door) -> Result<()> {
+    pub(super) async fn send(&self, broker: &Broker, message: Outgoing, door: Door) -> Result<()> {
         let topic = message.topic.clone();
         self.permit(broker, &topic)?;
+        self.run(broker, message, door).await.map_err(|cause| {
+            let error = catalogue::publish_failed(&broker.name, &topic, &cause);
+            match cause {
+                policy::Error::Operation(Refused { error: source, .. }) => error.caused_by(source),
+                policy::Error::Timeout | policy::Error::Refused(_) => error,
+            }
+        })
+    }
+
+    /// The same for those who say themselves what a failure means.
+    pub(super) async fn put(&self, broker: &Broker, message: Outgoing) -> Result<(), Error> {
+        self.permit(broker, &message.topic)
+            .map_err(|error| Error::new(Kind::PermissionDenied, error.message))?;
+        self.run(broker, message, Door::Grpc)
+            .await
+            .map_err(|cause| match cause {
+                policy::Error::Operation(Refused { error, .. }) => error,
+                policy::Error::Timeout => Error::new(Kind::Timeout, cause.to_string()),
+                policy::Error::Refused(_) => Error::new(Kind::Unavailable, cause.to_string()),
+            })
+    }
+
+    async fn run(
+        &self,
+        broker: &Broker,
+        mut message: Outgoing,
+        door: Door,
+    ) -> Result<(), policy::Error<Refused>> {
         message.topic.insert_str(0, &broker.topic_prefix);
         let policy = self.policy(broker);
         let attempt = |message| async {
@@ -47,13 +75,7 @@ impl Publisher {
                 .map_err(|error| Refused { error, door })
         };
         let mut input = Input::new(message, &policy);
-        policy.run(|_| attempt(input.take())).await.map_err(|cause| {
-            let error = catalogue::publish_failed(&broker.name, &topic, &cause);
-            match cause {
-                policy::Error::Operation(Refused { error: source, .. }) => error.caused_by(source),
-                policy::Error::Timeout | policy::Error::Refused(_) => error,
-            }
-        })
+        policy.run(|_| attempt(input.take())).await
     }
 
     /// Publishes entries that are ready to be published. A retry repeats only what failed.

@@ -72,6 +72,11 @@ impl Routes {
         Ok(Self { routes, env })
     }
 
+    /// Whether [`Routes::pick`] looks into the event at all.
+    pub(super) fn look(&self) -> bool {
+        self.routes.first().is_some_and(|route| route.condition.is_some())
+    }
+
     /// The path for an event; `None` when no rule matches.
     pub(super) fn pick(&self, envelope: &[u8]) -> Result<Option<&str>, Undecided> {
         // The common case, without looking into the event.

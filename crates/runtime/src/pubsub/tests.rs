@@ -1,5 +1,6 @@
 //! The use cases over a broker and an app that can be scripted.
 
+mod batches;
 mod bulk;
 mod delivery;
 mod fakes;

@@ -1,7 +1,8 @@
 use super::State;
 use super::bulk::BulkGet;
 use crate::error::ApiError;
-use crate::fakes::{Bench, document, load, policies};
+use crate::fakes::{Bench, document, load};
+use crate::pubsub::outbox::Origin;
 use bytes::Bytes;
 use outrigger_component::metadata::Metadata;
 use outrigger_component::state::{Concurrency, Delete, Get, Set, Write};
@@ -14,7 +15,7 @@ async fn state(bench: &Bench) -> State {
     ];
     let components = load(&bench.settings(), documents).await.unwrap();
     bench.journal.take();
-    State::new(components.live(), policies(1), bench.component_metrics())
+    bench.state(components.live(), 1)
 }
 
 fn set(key: &str) -> Set {
@@ -87,7 +88,7 @@ async fn stores_are_found_by_name() {
 
     let bench = Bench::new();
     let components = load(&bench.settings(), Vec::new()).await.unwrap();
-    let state = State::new(components.live(), policies(0), bench.component_metrics());
+    let state = bench.state(components.live(), 0);
     let error = state.store("other").err().map(seen).unwrap();
     assert_eq!(
         error,
@@ -347,7 +348,11 @@ async fn transactions() {
         let bench = Bench::new();
         let state = state(&bench).await;
         let outcome = match state.store(name).unwrap().transactional() {
-            Ok(store) => store.transact(writes(keys), Metadata::new()).await,
+            Ok(store) => {
+                store
+                    .transact(writes(keys), Metadata::new(), Origin::default())
+                    .await
+            }
             Err(error) => Err(error),
         };
         let expect = expect.map(|(tag, status, message)| (tag, status, message.to_owned()));

@@ -10,6 +10,7 @@ use crate::pubsub::envelope::{self, read::Head, write};
 use crate::pubsub::publish::Door;
 use bytes::Bytes;
 use jiff::Timestamp;
+use outrigger_channel::app::bulk::Payload;
 use outrigger_channel::app::{Outcome, TopicEvent};
 use outrigger_channel::error::Error as AppError;
 use outrigger_component::metadata::Metadata;
@@ -36,71 +37,160 @@ enum Undelivered {
     App { id: String, error: AppError },
 }
 
+/// A message, looked into.
+pub(super) struct Opened {
+    /// As the app knows it.
+    pub topic: String,
+    /// What goes to the dead-letter topic if it comes to that.
+    pub letter: Option<Outgoing>,
+    pub fate: Result<Fit, Unfit>,
+}
+
+/// An event that a subscriber may have.
+pub(super) struct Fit {
+    /// Empty for a raw payload in a batch.
+    pub id: String,
+    pub path: String,
+    pub payload: Payload,
+    pub metadata: Metadata,
+    /// The trace that the event continues.
+    pub parent: Option<trace::Context>,
+}
+
+/// Why no subscriber gets a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unfit {
+    Expired,
+    /// No rule wants it.
+    Unrouted,
+    /// No event, or its route cannot be decided.
+    Unreadable,
+}
+
 impl Engine {
     pub(super) async fn process(&self, message: &mut Incoming) -> Verdict {
+        let Opened { topic, letter, fate } = self.open(message);
+        let topic = topic.as_str();
+        let fit = match fate {
+            Ok(fit) => fit,
+            Err(unfit) => {
+                match unfit {
+                    Unfit::Expired => self.count(topic, ProcessStatus::Drop, None, None),
+                    Unfit::Unrouted => {
+                        self.count(topic, ProcessStatus::Drop, Some(ProcessStatus::Success), None);
+                    }
+                    Unfit::Unreadable => return self.failed(letter, topic).await,
+                }
+                return self.refused(letter, topic).await;
+            }
+        };
+        let (Payload::CloudEvent(envelope) | Payload::Raw(envelope)) = fit.payload;
+        let event = TopicEvent {
+            pubsub: self.broker.name.clone(),
+            topic: topic.to_owned(),
+            path: fit.path,
+            envelope,
+            content_type: envelope::CONTENT_TYPE,
+            metadata: fit.metadata,
+            trace: None,
+        };
+        match self.deliver(&fit.id, topic, event, fit.parent.as_ref()).await {
+            Some(Outcome::Success) => Verdict::Done,
+            Some(Outcome::Drop) => self.refused(letter, topic).await,
+            Some(Outcome::Retry) | None => self.failed(letter, topic).await,
+        }
+    }
+
+    /// Envelope, expiry and route of a message that goes to the subscriber by itself.
+    fn open(&self, message: &mut Incoming) -> Opened {
+        self.open_as(message, Self::event)
+    }
+
+    /// The same for a message in a batch: there a raw payload has no envelope.
+    pub(super) fn open_batched(&self, message: &mut Incoming) -> Opened {
+        self.open_as(message, if self.raw { Self::raw_payload } else { Self::event })
+    }
+
+    fn open_as(
+        &self,
+        message: &mut Incoming,
+        read: fn(&Self, &Bytes, Metadata, &str) -> Result<Fit, Unfit>,
+    ) -> Opened {
         let mut metadata = std::mem::take(&mut message.metadata);
         if let Some(content_type) = &message.content_type {
             metadata.insert("content-type", content_type.clone());
         }
         metadata.insert("pubsubName", self.broker.name.clone());
-        let topic = self.topic_of(message);
+        let topic = self.topic_of(message).to_owned();
         let letter = self.dead_letter.as_ref().map(|topic| Outgoing {
             topic: topic.clone(),
             data: message.data.clone(),
             content_type: message.content_type.clone(),
             metadata: metadata.clone(),
         });
-        let (name, log) = (&self.broker.name, &self.log);
+        let fate = read(self, &message.data, metadata, &topic);
+        Opened { topic, letter, fate }
+    }
 
-        let envelope = self.envelope(&message.data, &metadata, topic);
-        let head = match Head::read(&envelope) {
-            Ok(head) => head,
-            Err(error) => {
-                log.error(format_args!(
-                    "error deserializing cloud event in pubsub {name} and topic {topic}: {error}"
-                ));
-                return self.failed(letter, topic).await;
-            }
-        };
+    fn event(&self, data: &Bytes, metadata: Metadata, topic: &str) -> Result<Fit, Unfit> {
+        let (name, log) = (&self.broker.name, &self.log);
+        let envelope = self.envelope(data, &metadata, topic);
+        let head = Head::read(&envelope).map_err(|error| {
+            log.error(format_args!(
+                "error deserializing cloud event in pubsub {name} and topic {topic}: {error}"
+            ));
+            Unfit::Unreadable
+        })?;
         let id = &*head.id;
         if head.has_expired(Timestamp::now()) {
             let expiration = head.expiration.as_deref().unwrap_or_default();
             log.warn(format_args!(
                 "dropping expired pub/sub event {id} as of {expiration}"
             ));
-            self.count(topic, ProcessStatus::Drop, None, None);
-            return self.refused(letter, topic).await;
+            return Err(Unfit::Expired);
         }
-        let path = match self.routes.pick(&envelope) {
-            Ok(Some(path)) => path,
+        let path = self.route(&envelope, id, topic)?;
+        Ok(Fit {
+            id: id.to_owned(),
+            path,
+            parent: parent(&head, &metadata),
+            payload: Payload::CloudEvent(envelope.clone()),
+            metadata,
+        })
+    }
+
+    /// Expressions see a raw payload as a text.
+    fn raw_payload(&self, data: &Bytes, metadata: Metadata, topic: &str) -> Result<Fit, Unfit> {
+        let text = if self.routes.look() {
+            serde_json::to_vec(&String::from_utf8_lossy(data)).expect("a text can be written as JSON")
+        } else {
+            Vec::new()
+        };
+        Ok(Fit {
+            id: String::new(),
+            path: self.route(&text, "", topic)?,
+            payload: Payload::Raw(data.clone()),
+            metadata,
+            parent: None,
+        })
+    }
+
+    fn route(&self, event: &[u8], id: &str, topic: &str) -> Result<String, Unfit> {
+        let (name, log) = (&self.broker.name, &self.log);
+        match self.routes.pick(event) {
+            Ok(Some(path)) => Ok(path.to_owned()),
             Ok(None) => {
                 log.debug(format_args!(
                     "no matching route for event {id} in pubsub {name} and topic {topic}; skipping"
                 ));
-                self.count(topic, ProcessStatus::Drop, Some(ProcessStatus::Success), None);
-                return self.refused(letter, topic).await;
+                Err(Unfit::Unrouted)
             }
             Err(error) => {
                 log.error(format_args!(
                     "error finding matching route for event {id} in pubsub {name} and topic {topic}: {error}"
                 ));
-                return self.failed(letter, topic).await;
+                Err(Unfit::Unreadable)
             }
-        };
-        let parent = parent(&head, &metadata);
-        let event = TopicEvent {
-            pubsub: name.clone(),
-            topic: topic.to_owned(),
-            path: path.to_owned(),
-            envelope: envelope.clone(),
-            content_type: envelope::CONTENT_TYPE,
-            metadata,
-            trace: None,
-        };
-        match self.deliver(id, topic, event, parent.as_ref()).await {
-            Some(Outcome::Success) => Verdict::Done,
-            Some(Outcome::Drop) => self.refused(letter, topic).await,
-            Some(Outcome::Retry) | None => self.failed(letter, topic).await,
         }
     }
 
@@ -229,7 +319,7 @@ impl Engine {
     }
 
     /// A message that its subscriber does not want, or that no subscriber may see any more.
-    async fn refused(&self, letter: Option<Outgoing>, topic: &str) -> Verdict {
+    pub(super) async fn refused(&self, letter: Option<Outgoing>, topic: &str) -> Verdict {
         match letter {
             None => Verdict::Done,
             Some(letter) => self.bury(letter, topic).await,
@@ -257,7 +347,7 @@ impl Engine {
     }
 
     /// Writes a message to the dead-letter topic, as it came.
-    async fn bury(&self, letter: Outgoing, origin: &str) -> Verdict {
+    pub(super) async fn bury(&self, letter: Outgoing, origin: &str) -> Verdict {
         let topic = letter.topic.clone();
         let sending = Box::pin(self.publisher.send(&self.broker, letter, Door::Grpc));
         let sent = match tokio::time::timeout(DEAD_LETTER_PATIENCE, sending).await {
@@ -290,14 +380,19 @@ impl Engine {
 
 impl policy::Outcome for Undelivered {
     fn status(&self) -> Option<Status> {
-        let Self::App { error, .. } = self else {
-            return None;
-        };
-        match error {
-            AppError::Status { code, .. } => u16::try_from(*code).ok().map(Status::Grpc),
-            AppError::Http { status, .. } => Some(Status::Http(*status)),
-            _ => None,
+        match self {
+            Self::Retry(_) => None,
+            Self::App { error, .. } => status(error),
         }
+    }
+}
+
+/// What a policy may match of an app's failure.
+pub(super) fn status(error: &AppError) -> Option<Status> {
+    match error {
+        AppError::Status { code, .. } => u16::try_from(*code).ok().map(Status::Grpc),
+        AppError::Http { status, .. } => Some(Status::Http(*status)),
+        _ => None,
     }
 }
 

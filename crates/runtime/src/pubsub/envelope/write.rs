@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use outrigger_component::metadata::Metadata;
 use outrigger_resources::go;
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Room for the fixed members, their names and a trace, so that most envelopes are written without growing.
@@ -138,6 +139,58 @@ pub(in crate::pubsub) fn wrap(
     out.text("tracestate", state);
     out.text("type", or(overrides.kind, DEFAULT_TYPE));
     out.finish()
+}
+
+/// Puts data into a new envelope under a given id. `attributes` add members or replace all but id and content.
+pub(in crate::pubsub) fn wrap_with(
+    frame: Frame<'_>,
+    id: &str,
+    attributes: &Metadata,
+    data: &[u8],
+    now: Timestamp,
+) -> Bytes {
+    let time = rfc3339(now);
+    let content_type = or(frame.content_type, DEFAULT_CONTENT_TYPE);
+    let mut members = BTreeMap::from([
+        ("datacontenttype", content_type),
+        ("id", id),
+        ("pubsubname", frame.pubsub),
+        ("source", or(frame.app_id, DEFAULT_SOURCE)),
+        ("specversion", SPEC_VERSION),
+        ("time", time.as_str()),
+        ("topic", frame.topic),
+        ("traceid", frame.traceparent),
+        ("traceparent", frame.traceparent),
+        ("tracestate", frame.tracestate),
+        ("type", DEFAULT_TYPE),
+    ]);
+    let given = attributes.iter();
+    members.extend(given.filter(|(name, _)| !matches!(*name, "data" | "data_base64" | "id")));
+    let data = Data::of(content_type, data);
+    let mut out = Object::with_capacity(FRAME + data.room());
+    data.write(&mut out);
+    for (name, value) in members {
+        out.text(name, value);
+    }
+    out.finish()
+}
+
+/// The same event for another topic.
+pub(in crate::pubsub) fn redirect(
+    event: &[u8],
+    pubsub: &str,
+    topic: &str,
+) -> Result<Bytes, serde_json::Error> {
+    let Members(members) = serde_json::from_slice(event)?;
+    let mut out = Object::with_capacity(event.len() + pubsub.len() + topic.len() + 32);
+    for (name, value) in &members {
+        if !matches!(&**name, "pubsubname" | "topic") {
+            out.raw(name, value.get());
+        }
+    }
+    out.text("pubsubname", pubsub);
+    out.text("topic", topic);
+    Ok(out.finish())
 }
 
 /// Envelope for a message that was published without one, made on the subscriber's side: a new id at every

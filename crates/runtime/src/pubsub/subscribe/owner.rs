@@ -216,11 +216,6 @@ impl Owner {
             ));
             return None;
         };
-        if subscription.bulk.enabled {
-            log.warn(format_args!(
-                "bulkSubscribe is not available in this version of Outrigger: topic {topic} of pubsub {pubsub} is delivered message by message"
-            ));
-        }
         let subscriber = Subscriber::App(Arc::clone(&self.app));
         Engine::new(
             &self.surroundings,

@@ -324,21 +324,3 @@ async fn concurrency_bounds_what_is_held_and_one_keeps_the_order() {
         }
     }
 }
-
-#[tokio::test]
-async fn bulk_subscriptions_say_that_they_are_not() {
-    let mut declared = document();
-    declared.bulk.enabled = true;
-    let world = world(Plan {
-        declared: vec![declared],
-        ..Plan::default()
-    });
-    world.pubsub.resume();
-    world.broker.shared.push(message(EVENT));
-    assert_eq!(world.broker.shared.outcomes(1).await, [(1, Ack)]);
-    assert!(
-        world.bench.logged().contains(
-            "bulkSubscribe is not available in this version of Outrigger: topic new of pubsub orders"
-        )
-    );
-}

@@ -66,6 +66,7 @@ pub(super) fn world(plan: Plan) -> World {
     let channel: Arc<dyn AppChannel> = app.clone();
     let pubsub = Pubsub::new(Parts {
         app_id: "shop".to_owned(),
+        namespace: "ns".to_owned(),
         components: Live::new(snapshot),
         app: (!plan.no_app).then_some(channel),
         declared: plan.declared,

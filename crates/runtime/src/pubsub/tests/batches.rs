@@ -337,7 +337,7 @@ async fn what_waits_is_delivered_at_the_end() {
     world.pubsub.begun().await;
     push(&world, 2);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(world.app.sizes(), []);
+    assert_eq!(world.app.sizes().len(), 0);
     world.pubsub.stop(Duration::from_secs(5)).await;
     assert_eq!(world.app.sizes(), [2]);
     assert_eq!(world.broker.shared.outcomes(2).await, [(1, Ack), (2, Ack)]);

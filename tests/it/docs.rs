@@ -39,6 +39,7 @@ pages! {
     readme: "README.md",
     invocation: "docs/invocation.md",
     state: "docs/state.md",
+    outbox: "docs/outbox.md",
     pubsub: "docs/pubsub.md",
     secrets: "docs/secrets.md",
     tracing: "docs/tracing.md",

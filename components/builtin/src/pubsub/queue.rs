@@ -13,8 +13,8 @@ use tokio::time::Instant;
 /// Messages that one subscription may be behind.
 pub(super) const CAPACITY: usize = 4096;
 /// Pause before a refused message comes back; doubles with each refusal.
-const FIRST_REST: Duration = Duration::from_millis(100);
-const LONGEST_REST: Duration = Duration::from_secs(10);
+const FIRST_REST: Duration = Duration::from_secs(2);
+const LONGEST_REST: Duration = Duration::from_secs(30);
 
 pub(super) struct Queue {
     topic: String,

@@ -1,5 +1,4 @@
 use super::*;
-use outrigger_component::metadata::Metadata;
 use outrigger_component::pubsub::Outcome;
 use outrigger_component::registry::Registry;
 use outrigger_testkit::setup::setup;

@@ -153,14 +153,6 @@ async fn failures_stop_the_start_unless_ignored() {
                  Outrigger, and values would be stored as plain text",
             ),
         ),
-        (
-            document("a", "state.fake", &[("outboxPublishPubsub", "p")]),
-            create(
-                "state.fake",
-                "metadata outboxPublishPubsub: the outbox is not available in this version of Outrigger, \
-                 and its messages would never be published",
-            ),
-        ),
         (document("a", "bindings.kafka", &[]), absent("bindings.kafka")),
         (document("a", "lock.redis", &[]), absent("lock.redis")),
         (

@@ -6,5 +6,6 @@ mod delivery;
 mod fakes;
 mod forms;
 mod life;
+mod outbox;
 mod publish;
 mod streams;

@@ -5,14 +5,18 @@ pub(super) mod broker;
 
 use self::app::FakeApp;
 use self::broker::FakeBroker;
-use crate::components::snapshot::{Broker, Live, Loaded, Snapshot};
+use crate::components::snapshot::{self, Broker, Live, Loaded, Snapshot};
 use crate::fakes::Bench;
+use crate::pubsub::outbox;
 use crate::pubsub::scopes::Scopes;
 use crate::pubsub::{Parts, Pubsub};
+use crate::state::State;
+use crate::state::keys::Prefix;
 use bytes::Bytes;
 use outrigger_channel::app::{AppChannel, Rule, Subscription};
 use outrigger_component::metadata::Metadata;
 use outrigger_component::pubsub::Incoming;
+use outrigger_component::state::StateStore;
 use outrigger_daemon::drain;
 use outrigger_daemon::tasks::Tasks;
 use outrigger_daemon::trace::Tracer;
@@ -23,6 +27,7 @@ use std::sync::Arc;
 /// Everything a test needs. The broker is `orders`.
 pub(super) struct World {
     pub pubsub: Pubsub,
+    pub state: State,
     pub broker: Arc<FakeBroker>,
     pub app: Arc<FakeApp>,
     pub bench: Bench,
@@ -41,6 +46,8 @@ pub(super) struct Plan {
     /// Of a Resiliency document.
     pub policies: serde_json::Value,
     pub do_not_ask: bool,
+    /// A state store `things` with an outbox, of the app's prefix.
+    pub store: Option<(Arc<dyn StateStore>, outbox::Settings)>,
     pub no_app: bool,
 }
 
@@ -58,27 +65,41 @@ pub(super) fn world(plan: Plan) -> World {
         topic_prefix: plan.topic_prefix.to_owned(),
     };
     snapshot.insert("pubsub.fake", "v1", Loaded::Pubsub(Arc::new(loaded)));
+    if let Some((store, settings)) = plan.store {
+        let loaded = snapshot::StateStore {
+            name: "things".to_owned(),
+            features: store.features(),
+            store,
+            prefix: Prefix::parse(&Metadata::new(), "things", "shop", "").unwrap(),
+            outbox: Some(settings),
+        };
+        snapshot.insert("state.fake", "v1", Loaded::State(Arc::new(loaded)));
+    }
     let document: Option<Resiliency> = (!plan.policies.is_null()).then(|| {
         serde_json::from_value(serde_json::json!({"metadata": {"name": "test"}, "spec": plan.policies}))
             .unwrap()
     });
     let tasks = Tasks::new(&bench.log, drain::channel().0);
+    let live = Live::new(snapshot);
+    let policies = Arc::new(outrigger_resiliency::load::load(&document, Arc::new(())));
+    let metrics = bench.component_metrics();
     let channel: Arc<dyn AppChannel> = app.clone();
     let pubsub = Pubsub::new(Parts {
         app_id: "shop".to_owned(),
         namespace: "ns".to_owned(),
-        components: Live::new(snapshot),
+        components: live.clone(),
         app: (!plan.no_app).then_some(channel),
         declared: plan.declared,
         ask_app: !plan.do_not_ask,
-        policies: Arc::new(outrigger_resiliency::load::load(&document, Arc::new(()))),
-        metrics: bench.component_metrics(),
+        policies: Arc::clone(&policies),
+        metrics: Arc::clone(&metrics),
         tracer: Tracer::off(),
         log: bench.log.clone(),
         tasks: tasks.spawner(),
     })
     .unwrap();
     World {
+        state: State::new(live, policies, metrics, pubsub.outbox()),
         pubsub,
         broker,
         app,

@@ -309,6 +309,7 @@ async fn a_kill_leaves_everything_with_the_broker() {
         app,
         tasks,
         bench: _,
+        state: _,
     } = world(Plan {
         broker,
         declared: vec![document()],

@@ -21,8 +21,10 @@ use outrigger_daemon::trace::{self, Tracer};
 use outrigger_resiliency::policies::Policies;
 use outrigger_resources::disk::Documents;
 use outrigger_runtime::components::snapshot::{Broker, Live, Loaded, SecretStore, Snapshot, StateStore};
+use outrigger_runtime::configuration::{self, Configuration};
 use outrigger_runtime::health::Health;
 use outrigger_runtime::invoke::{self, Invoke};
+use outrigger_runtime::lock::Lock;
 use outrigger_runtime::metadata::{Facts, Metadata};
 use outrigger_runtime::pubsub::scopes::Scopes;
 use outrigger_runtime::pubsub::{self as pubsub_block, Pubsub};
@@ -185,6 +187,15 @@ impl Bench {
             })),
             state: Arc::clone(&state),
             pubsub: Arc::clone(&pubsub),
+            configuration: Arc::new(Configuration::new(configuration::Parts {
+                components: live.clone(),
+                app: Some(fake()),
+                policies: Arc::clone(&policies),
+                metrics: Arc::clone(&components),
+                log: log.clone(),
+                tasks: tasks.spawner(),
+            })),
+            lock: Arc::new(Lock::new(live.clone(), Arc::clone(&policies))),
             secrets: Arc::new(Secrets::new(live.clone(), policies, components)),
             shutdown: Arc::new(|_| {}),
             tasks: tasks.spawner(),

@@ -13,3 +13,4 @@ pub mod port;
 pub mod process;
 pub mod servers;
 pub mod setup;
+pub mod stores;

@@ -42,6 +42,8 @@ pages! {
     outbox: "docs/outbox.md",
     pubsub: "docs/pubsub.md",
     secrets: "docs/secrets.md",
+    configuration_stores: "docs/configuration-stores.md",
+    lock: "docs/lock.md",
     tracing: "docs/tracing.md",
     metrics: "docs/metrics.md",
     health: "docs/health.md",

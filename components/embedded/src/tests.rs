@@ -1,9 +1,11 @@
 //! The three components against a real hub in this process, which is ended and started again.
 
-use crate::{names, pubsub, state};
+use crate::{configuration, lock, names, pubsub, state};
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
+use outrigger_component::configuration::ConfigurationStore;
 use outrigger_component::error::{Kind, Result};
+use outrigger_component::lock::{LockStore, TryLock, Unlock, Unlocked};
 use outrigger_component::metadata::{self, Metadata};
 use outrigger_component::pubsub::{Delivery, Outcome, Outgoing, PubSub, Subscribe, Subscription};
 use outrigger_component::registry::Registry;
@@ -15,10 +17,13 @@ use outrigger_daemon::log::{Config as LogConfig, Format, Level, Log, Output};
 use outrigger_daemon::tasks::{OnExit, Tasks};
 use outrigger_hub::config::Config;
 use outrigger_hub::{Hub, client};
-use outrigger_testkit::conformance::{pubsub as pubsub_suite, state as state_suite};
+use outrigger_testkit::conformance::{
+    configuration as configuration_suite, lock as lock_suite, pubsub as pubsub_suite, state as state_suite,
+};
 use outrigger_testkit::setup::setup;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -110,6 +115,18 @@ impl Home {
     async fn store(&self) -> state::Store {
         let setup = self.setup("app", &[]);
         state::Store::connect(setup, Some(self.socket())).await.unwrap()
+    }
+
+    /// A state store and a configuration store of one space.
+    async fn settings(&self) -> (Arc<state::Store>, configuration::Store) {
+        let space = [("space", "settings")];
+        let state = state::Store::connect(self.setup("app", &space), Some(self.socket()))
+            .await
+            .unwrap();
+        let configuration = configuration::Store::connect(self.setup("app", &space), Some(self.socket()))
+            .await
+            .unwrap();
+        (Arc::new(state), configuration)
     }
 
     async fn broker(&self, app: &str, pairs: &[(&str, &str)]) -> pubsub::Broker {
@@ -456,4 +473,96 @@ async fn the_suites_of_the_testkit() {
         .build("outrigger", "v1", setup(&[]))
         .await
         .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn configuration_is_told_as_it_is_written() {
+    let home = Home::start().await;
+    let (state, configuration) = home.settings().await;
+    let write = |key: &'static str, value: Option<&'static str>| {
+        let state = Arc::clone(&state);
+        async move {
+            match value {
+                Some(value) => state.set(set(key, value)).await.unwrap(),
+                None => {
+                    let delete = Delete {
+                        key: key.to_owned(),
+                        ..Delete::default()
+                    };
+                    state.delete(delete).await.unwrap();
+                }
+            }
+        }
+        .boxed()
+    };
+    configuration_suite::run(&configuration, &write).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changed_while_the_hub_was_away_is_told() {
+    let home = Home::start().await;
+    let (state, configuration) = home.settings().await;
+    let short = Set {
+        metadata: [("ttlInSeconds", "1")].into_iter().collect(),
+        ..set("short", "1")
+    };
+    state.set(short).await.unwrap();
+    let mut changes = configuration.watch(&Default::default()).await.unwrap();
+    let next = timeout(SOON, changes.next()).await.unwrap().unwrap();
+    assert_eq!(next["short"].value, "", "the end of its life is told");
+    home.end().await;
+    home.begin().await;
+    state.set(set("colour", "red")).await.unwrap();
+    let next = timeout(SOON, changes.next()).await.unwrap().unwrap();
+    assert_eq!(next["colour"].value, "red");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn locks_outlive_the_hub() {
+    let home = Home::start().await;
+    let connect = || lock::Locks::connect(home.setup("app", &[]), Some(home.socket()));
+    let locks = connect().await.unwrap();
+    lock_suite::run(&locks, "app").await;
+    let lock = |owner: &str| TryLock {
+        resource: "lock||r".to_owned(),
+        owner: owner.to_owned(),
+        expiry: Duration::from_secs(60),
+    };
+    let first = locks.try_lock(&lock("ann")).await.unwrap().unwrap();
+    home.end().await;
+    home.begin().await;
+    assert_eq!(locks.try_lock(&lock("bob")).await.unwrap(), None);
+    let unlock = Unlock {
+        resource: "lock||r".to_owned(),
+        owner: "ann".to_owned(),
+    };
+    assert_eq!(locks.unlock(&unlock).await.unwrap(), Unlocked::Done);
+    let second = connect().await.unwrap().try_lock(&lock("bob")).await.unwrap();
+    let token = |granted: &outrigger_component::lock::Granted| -> u64 {
+        granted.metadata.get("fencingToken").unwrap().parse().unwrap()
+    };
+    assert!(token(&second.unwrap()) > token(&first), "tokens grow across hubs");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_many_gets_the_lock() {
+    let home = Home::start().await;
+    let locks = Arc::new(
+        lock::Locks::connect(home.setup("app", &[]), Some(home.socket()))
+            .await
+            .unwrap(),
+    );
+    let tries = (0..20).map(|number| {
+        let locks = Arc::clone(&locks);
+        async move {
+            let lock = TryLock {
+                resource: "r".to_owned(),
+                owner: number.to_string(),
+                expiry: Duration::from_secs(60),
+            };
+            locks.try_lock(&lock).await.unwrap().is_some()
+        }
+    });
+    let granted = futures::future::join_all(tries).await;
+    assert_eq!(granted.into_iter().filter(|granted| *granted).count(), 1);
 }

@@ -5,10 +5,12 @@
 //! are as the reference's clients expect them. Messages are the generated ones.
 
 mod bounded;
+mod configuration;
 mod error;
 mod filter;
 pub mod internal;
 mod invoke;
+mod lock;
 mod metadata;
 mod observe;
 pub mod public;

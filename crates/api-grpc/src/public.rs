@@ -17,7 +17,7 @@ use crate::internal::{proxy_target, refusal};
 use crate::observe::{Describe, Observed, Sinks, Sort};
 use crate::token::Token;
 use crate::unary::{self, Answer, Inbound};
-use crate::{invoke, metadata, pubsub, reflection, secrets, state, subscribe};
+use crate::{configuration, invoke, lock, metadata, pubsub, reflection, secrets, state, subscribe};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -29,8 +29,10 @@ use outrigger_daemon::metrics;
 use outrigger_daemon::trace::Tracer;
 use outrigger_proto::dapr::runtime::v1 as proto;
 use outrigger_runtime::catalogue::common as catalogue;
+use outrigger_runtime::configuration::Configuration;
 use outrigger_runtime::error::ApiError;
 use outrigger_runtime::invoke::{Invoke, Origin};
+use outrigger_runtime::lock::Lock;
 use outrigger_runtime::metadata::Metadata;
 use outrigger_runtime::pubsub::Pubsub;
 use outrigger_runtime::secrets::Secrets;
@@ -76,6 +78,8 @@ pub struct Blocks {
     pub state: Arc<State>,
     pub pubsub: Arc<Pubsub>,
     pub secrets: Arc<Secrets>,
+    pub configuration: Arc<Configuration>,
+    pub lock: Arc<Lock>,
     /// Called for `Shutdown`, before the answer leaves. Must not block.
     pub shutdown: Arc<dyn Fn(Shutdown) + Send + Sync>,
     /// Fired when calls under way are to end.
@@ -184,6 +188,11 @@ impl Door {
             let answer = answer.unwrap_or_else(|failure| shared.status(failure).response());
             return observed.streaming(&shared.sinks, answer, false);
         }
+        if matches!(method, "SubscribeConfiguration" | "SubscribeConfigurationAlpha1") {
+            let answer = configuration::subscribe(&shared.blocks, inbound, &mut observed).await;
+            let answer = answer.unwrap_or_else(|failure| shared.status(failure).response());
+            return observed.streaming(&shared.sinks, answer, false);
+        }
         let outcome = match unary::timeout(&inbound.headers) {
             None => shared.unary(method, inbound, &mut observed).await,
             Some(limit) => {
@@ -214,6 +223,8 @@ impl Shared {
             state,
             pubsub,
             secrets,
+            configuration,
+            lock,
             shutdown,
             ..
         } = &self.blocks;
@@ -248,6 +259,15 @@ impl Shared {
             }
             "GetSecret" => serve(call, seen, |it| secrets::get(secrets, it)).await,
             "GetBulkSecret" => serve(call, seen, |it| secrets::bulk(secrets, it)).await,
+            "GetConfiguration" | "GetConfigurationAlpha1" => {
+                serve(call, seen, |it| configuration::get(configuration, it)).await
+            }
+            "UnsubscribeConfiguration" | "UnsubscribeConfigurationAlpha1" => {
+                let ended = |it| ready(Ok(configuration::unsubscribe(configuration, &it, &self.log)));
+                serve(call, seen, ended).await
+            }
+            "TryLockAlpha1" => lock::try_lock(lock, call, seen).await,
+            "UnlockAlpha1" => serve(call, seen, |it| lock::unlock(lock, it)).await,
             "GetMetadata" => {
                 serve(call, seen, |_: proto::GetMetadataRequest| {
                     ready(Ok(metadata::get(&self.metadata)))

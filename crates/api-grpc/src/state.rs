@@ -122,7 +122,7 @@ fn entry(entry: Entry) -> proto::BulkStateItem {
 /// What is said to be JSON must be JSON.
 fn checked_set(item: StateItem) -> Result<Set, serde_json::Error> {
     let set = item_set(item);
-    if set.content_type.as_deref() == Some("application/json") {
+    if set.is_json {
         serde_json::from_slice::<serde::de::IgnoredAny>(&set.value)?;
     }
     Ok(set)
@@ -130,13 +130,15 @@ fn checked_set(item: StateItem) -> Result<Set, serde_json::Error> {
 
 fn item_set(item: StateItem) -> Set {
     let (concurrency, consistency) = options(item.options);
+    let content_type = item.metadata.get("contentType").cloned();
     Set {
         key: item.key,
         value: item.value,
+        is_json: content_type.as_deref() == Some("application/json"),
         etag: item.etag.map(|etag| etag.value),
         concurrency,
         consistency,
-        content_type: item.metadata.get("contentType").cloned(),
+        content_type,
         metadata: item.metadata.into_iter().collect(),
     }
 }

@@ -84,7 +84,7 @@ pub(crate) async fn subscribe(
         let frame = session.next().await?;
         Some((frame, session))
     });
-    let mut response = Response::new(Body::stream(Pieces(Box::pin(pieces))));
+    let mut response = Response::new(Body::stream(Pieces::new(pieces)));
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
     Ok(response)
 }
@@ -174,7 +174,13 @@ impl Session {
 }
 
 /// A stream of frames as a body.
-struct Pieces<S>(Pin<Box<S>>);
+pub(crate) struct Pieces<S>(Pin<Box<S>>);
+
+impl<S> Pieces<S> {
+    pub(crate) fn new(pieces: S) -> Self {
+        Self(Box::pin(pieces))
+    }
+}
 
 impl<S: stream::Stream<Item = Frame<Bytes>>> HttpBody for Pieces<S> {
     type Data = Bytes;

@@ -6,5 +6,6 @@ mod hostile;
 mod internal;
 mod invocation;
 mod requests;
+mod stores;
 mod streams;
 mod surroundings;

@@ -12,11 +12,13 @@
 //! Deliberately absent: policy (that is `runtime`'s), listening and draining (`daemon`'s), HTTP middleware components, and
 //! building blocks that this version does not have, whose routes say so (`unavailable.rs`).
 
+mod configuration;
 mod endpoint;
 mod error;
 mod health;
 mod invoke;
 mod json;
+mod lock;
 mod metadata;
 mod middleware;
 mod path;
@@ -47,8 +49,10 @@ use outrigger_daemon::log::Log;
 use outrigger_daemon::metrics;
 use outrigger_daemon::tasks::Spawner;
 use outrigger_daemon::trace::Tracer;
+use outrigger_runtime::configuration::Configuration;
 use outrigger_runtime::health::Health;
 use outrigger_runtime::invoke::Invoke;
+use outrigger_runtime::lock::Lock;
 use outrigger_runtime::metadata::Metadata;
 use outrigger_runtime::pubsub::Pubsub;
 use outrigger_runtime::secrets::Secrets;
@@ -104,6 +108,8 @@ pub struct Blocks {
     pub state: Arc<State>,
     pub pubsub: Arc<Pubsub>,
     pub secrets: Arc<Secrets>,
+    pub configuration: Arc<Configuration>,
+    pub lock: Arc<Lock>,
     /// Called for `POST /v1.0/shutdown`, before the answer leaves. Must not block.
     pub shutdown: Arc<dyn Fn(Shutdown) + Send + Sync>,
     /// Owns connections that changed to HTTP/2.

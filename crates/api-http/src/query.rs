@@ -26,6 +26,14 @@ pub(crate) fn value<'q>(query: Option<&'q str>, name: &str) -> Option<Cow<'q, st
     pairs(query).find_map(|(key, value)| (key == name).then_some(value))
 }
 
+/// Every value of `name`, in order.
+pub(crate) fn values(query: Option<&str>, name: &str) -> Vec<String> {
+    pairs(query)
+        .filter(|(key, _)| key == name)
+        .map(|(_, value)| value.into_owned())
+        .collect()
+}
+
 /// What was given as `metadata.<name>=<value>`.
 pub(crate) fn metadata(query: Option<&str>) -> Metadata {
     let mut metadata = Metadata::new();
@@ -41,7 +49,7 @@ pub(crate) fn metadata(query: Option<&str>) -> Metadata {
 
 #[cfg(test)]
 mod tests {
-    use super::{metadata, value};
+    use super::{metadata, value, values};
 
     #[test]
     fn first_readable_pair_counts() {
@@ -58,6 +66,12 @@ mod tests {
         ] {
             assert_eq!(value(query, name).as_deref(), expected, "{query:?}");
         }
+    }
+
+    #[test]
+    fn repeated_names() {
+        assert_eq!(values(Some("key=a&x=1&key=b+c&key="), "key"), ["a", "b c", ""]);
+        assert!(values(None, "key").is_empty());
     }
 
     #[test]

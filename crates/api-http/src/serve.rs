@@ -6,7 +6,10 @@ use crate::middleware::finish::{self, Sinks};
 use crate::middleware::token::Token;
 use crate::middleware::trace::{Described, Trace};
 use crate::router::{self, Found, Route};
-use crate::{Blocks, error, health, invoke, metadata, path, pubsub, reply, secrets, state, unavailable};
+use crate::{
+    Blocks, configuration, error, health, invoke, lock, metadata, path, pubsub, reply, secrets, state,
+    unavailable,
+};
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use outrigger_channel::body::Body;
 use outrigger_daemon::log::Log;
@@ -224,6 +227,17 @@ impl Shared {
             }
             Endpoint::GetSecret => secrets::get(&api.secrets, first, second, query).await,
             Endpoint::GetBulkSecret => secrets::bulk(&api.secrets, first, query).await,
+            Endpoint::GetConfiguration => configuration::get(&api.configuration, first, query).await,
+            Endpoint::SubscribeConfiguration => {
+                configuration::subscribe(&api.configuration, first, query).await
+            }
+            Endpoint::UnsubscribeConfiguration => {
+                let (response, failed) = configuration::unsubscribe(&api.configuration, first, second)?;
+                failed.into_iter().for_each(|code| self.count(code));
+                Ok(response)
+            }
+            Endpoint::TryLock => lock::try_lock(&api.lock, first, body).await,
+            Endpoint::Unlock => lock::unlock(&api.lock, first, body).await,
             Endpoint::Shutdown => {
                 (api.shutdown)(health::shutdown(&headers));
                 Ok(reply::empty())

@@ -4,4 +4,5 @@ mod bench;
 mod fakes;
 mod hostile;
 mod requests;
+mod stores;
 mod surroundings;

@@ -9,8 +9,6 @@ use outrigger_runtime::error::ApiError;
 pub(crate) fn error(endpoint: Endpoint, component: &str) -> ApiError {
     match endpoint.group() {
         "bindings" => unavailable::binding(component),
-        "configuration" => unavailable::configuration(),
-        "lock" | "unlock" => unavailable::lock(),
         "crypto" => common::unimplemented("the cryptography API"),
         other => common::unimplemented(&format!("the {other} API")),
     }
@@ -28,21 +26,6 @@ mod tests {
                 Endpoint::InvokeBinding,
                 "ERR_INVOKE_OUTPUT_BINDING",
                 "couldn't find output binding b",
-            ),
-            (
-                Endpoint::GetConfiguration,
-                "ERR_CONFIGURATION_STORE_NOT_CONFIGURED",
-                "configuration stores not configured",
-            ),
-            (
-                Endpoint::TryLock,
-                "ERR_LOCK_STORE_NOT_CONFIGURED",
-                "lock store is not configured",
-            ),
-            (
-                Endpoint::Unlock,
-                "ERR_LOCK_STORE_NOT_CONFIGURED",
-                "lock store is not configured",
             ),
             (
                 Endpoint::Encrypt,

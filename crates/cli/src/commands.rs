@@ -4,7 +4,7 @@ use crate::demo;
 use crate::home::Home;
 use crate::roles;
 use crate::screen::Screen;
-use crate::{completion, down, init, invoke, list, logs, publish, run, status, stop, version};
+use crate::{completion, configuration, down, init, invoke, list, logs, publish, run, status, stop, version};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use outrigger_sidecar::config::Environment;
@@ -52,6 +52,7 @@ enum Command {
     Stop(stop::Flags),
     Invoke(invoke::Flags),
     Publish(publish::Flags),
+    Configuration(configuration::Flags),
     Status(status::Flags),
     Down(down::Flags),
     Logs(logs::Flags),
@@ -119,6 +120,7 @@ fn people(home: Option<PathBuf>, command: Command, environment: Environment) -> 
             Command::Stop(flags) => stop::run(&flags, &context).await,
             Command::Invoke(flags) => invoke::run(flags, &context).await,
             Command::Publish(flags) => publish::run(flags, &context).await,
+            Command::Configuration(flags) => configuration::run(flags, &context).await,
             Command::Status(flags) => status::run(&flags, &context).await,
             Command::Down(flags) => down::run(&flags, &context).await,
             Command::Logs(flags) => logs::run(&flags, &context).await,

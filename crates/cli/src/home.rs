@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 pub(crate) const VARIABLE: &str = "OUTRIGGER_HOME";
 
 /// Resources that stand for "no YAML at all".
-pub(crate) const DEFAULTS: [(&str, &str); 2] = [
+pub(crate) const DEFAULTS: [(&str, &str); 4] = [
     ("statestore.yaml", include_str!("home/statestore.yaml")),
     ("pubsub.yaml", include_str!("home/pubsub.yaml")),
+    ("configstore.yaml", include_str!("home/configstore.yaml")),
+    ("lockstore.yaml", include_str!("home/lockstore.yaml")),
 ];
 
 /// `~/.outrigger`, `OUTRIGGER_HOME` or `--home`; absolute.

@@ -9,6 +9,7 @@
 
 mod commands;
 mod completion;
+mod configuration;
 mod demo;
 mod down;
 mod environment;

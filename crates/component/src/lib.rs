@@ -7,7 +7,9 @@
 //! Streams end when the caller drops them: unsubscribing is `drop`, pausing is *not polling*, draining is
 //! *stop polling, settle what is held*.
 
+pub mod configuration;
 pub mod error;
+pub mod lock;
 pub mod metadata;
 pub mod pubsub;
 pub mod registry;

@@ -1,6 +1,8 @@
 //! Which component types exist: a value that is passed in, filled by each vendor's `register`.
 
+use crate::configuration::ConfigurationStore;
 use crate::error::{Error, Result};
+use crate::lock::LockStore;
 use crate::metadata::{self, Metadata};
 use crate::pubsub::PubSub;
 use crate::resolver::NameResolver;
@@ -23,6 +25,8 @@ pub struct Registry {
     pubsub: Kind<dyn PubSub>,
     secret: Kind<dyn SecretStore>,
     resolver: Kind<dyn NameResolver>,
+    configuration: Kind<dyn ConfigurationStore>,
+    lock: Kind<dyn LockStore>,
 }
 
 /// The constructors of one category.
@@ -122,6 +126,31 @@ impl Registry {
         );
     }
 
+    pub fn configuration<C, S, F, Fut>(&mut self, name: &str, build: F)
+    where
+        C: DeserializeOwned + Send,
+        S: ConfigurationStore,
+        F: Fn(Setup<C>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<S>> + Send + 'static,
+    {
+        self.configuration.add(
+            name,
+            "v1",
+            erase(build, |store| store as Arc<dyn ConfigurationStore>),
+        );
+    }
+
+    pub fn lock<C, S, F, Fut>(&mut self, name: &str, build: F)
+    where
+        C: DeserializeOwned + Send,
+        S: LockStore,
+        F: Fn(Setup<C>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<S>> + Send + 'static,
+    {
+        self.lock
+            .add(name, "v1", erase(build, |store| store as Arc<dyn LockStore>));
+    }
+
     pub fn state_stores(&self) -> &Kind<dyn StateStore> {
         &self.state
     }
@@ -136,6 +165,14 @@ impl Registry {
 
     pub fn resolvers(&self) -> &Kind<dyn NameResolver> {
         &self.resolver
+    }
+
+    pub fn configuration_stores(&self) -> &Kind<dyn ConfigurationStore> {
+        &self.configuration
+    }
+
+    pub fn lock_stores(&self) -> &Kind<dyn LockStore> {
+        &self.lock
     }
 }
 

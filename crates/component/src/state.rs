@@ -2,10 +2,13 @@
 //!
 //! Keys arrive complete (prefix included); a store neither adds nor parses prefixes.
 
+pub mod query;
+
 use crate::Component;
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
 use bytes::Bytes;
+use query::{Page, Query};
 
 /// What a store can do. A `true` is tested by the conformance suite; a `false` must answer
 /// [`Kind::Unsupported`](crate::error::Kind::Unsupported).
@@ -75,6 +78,8 @@ pub struct Set {
     pub key: String,
     /// Stored and given back byte for byte.
     pub value: Bytes,
+    /// The caller says that the value is JSON. A store that tells JSON from other bytes keeps it as such.
+    pub is_json: bool,
     /// When given, the write happens only if the stored tag is the same; an empty text is "not given".
     pub etag: Option<String>,
     pub concurrency: Concurrency,
@@ -185,6 +190,11 @@ pub trait StateStore: Component {
     /// Deletes every key that begins with the prefix; answers how many.
     async fn delete_with_prefix(&self, _prefix: &str) -> Result<u64> {
         Err(Error::unsupported("delete with prefix"))
+    }
+
+    /// One page of the values that match.
+    async fn query(&self, _query: &Query) -> Result<Page> {
+        Err(Error::unsupported("query"))
     }
 
     /// Keys that match a pattern, in an order that is stable while nothing is written.

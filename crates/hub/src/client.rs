@@ -1,4 +1,4 @@
-//! The hub as commands see it: find it, start it when there is none, ask it, end it.
+//! The hub as commands see it: find it, start it when there is none, ask it, read and write values, end it.
 //!
 //! Sidecars use the generated clients directly (`components/embedded`).
 
@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::folder;
 use outrigger_proto::hub::v1::control_client::ControlClient;
 use outrigger_proto::hub::v1::names_client::NamesClient;
-use outrigger_proto::hub::v1::{ShutdownRequest, StatusRequest, StatusResponse, WatchRequest};
+use outrigger_proto::hub::v1::state_client::StateClient;
+use outrigger_proto::hub::v1::{self, ShutdownRequest, StatusRequest, StatusResponse, WatchRequest};
 use rustix::fs::FlockOperation;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -29,6 +30,7 @@ const STARTING: &str = "starting";
 pub struct Client {
     control: ControlClient<Channel>,
     names: NamesClient<Channel>,
+    state: StateClient<Channel>,
     socket: PathBuf,
 }
 
@@ -49,7 +51,8 @@ impl Client {
             .map_err(|error| unreachable(root(&error)))?;
         Ok(Self {
             control: ControlClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
-            names: NamesClient::new(channel).max_decoding_message_size(usize::MAX),
+            names: NamesClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
+            state: StateClient::new(channel).max_decoding_message_size(usize::MAX),
             socket: socket.to_owned(),
         })
     }
@@ -69,6 +72,68 @@ impl Client {
         let answer = self.control.clone().shutdown(ShutdownRequest {}).await;
         answer.map_err(|status| self.refused(&status))?;
         Ok(())
+    }
+
+    /// All values of a space with their entity tags, in the order of keys.
+    pub async fn values(&self, space: &str) -> Result<Vec<(String, v1::Item)>> {
+        let mut values = Vec::new();
+        let mut after = String::new();
+        loop {
+            let request = v1::KeysRequest {
+                space: space.to_owned(),
+                prefix: String::new(),
+                after,
+                limit: 0,
+            };
+            let page = self.state.clone().keys(request).await;
+            let page = page.map_err(|status| self.refused(&status))?.into_inner();
+            let request = v1::GetRequest {
+                space: space.to_owned(),
+                keys: page.keys.clone(),
+            };
+            let found = self.state.clone().get(request).await;
+            let found = found.map_err(|status| self.refused(&status))?.into_inner().found;
+            let last = page.keys.last().cloned();
+            let items = page.keys.into_iter().zip(found);
+            values.extend(items.filter_map(|(key, found)| Some((key, found.item?))));
+            match last {
+                Some(last) if page.more => after = last,
+                _ => return Ok(values),
+            }
+        }
+    }
+
+    /// Writes a value, or deletes it; answers whether anything was deleted.
+    pub async fn put(&self, space: &str, key: &str, value: Option<String>) -> Result<bool> {
+        let kind = match value {
+            Some(value) => v1::operation::Kind::Set(v1::Set {
+                key: key.to_owned(),
+                value: value.into(),
+                ..v1::Set::default()
+            }),
+            None => v1::operation::Kind::Delete(v1::Delete {
+                key: key.to_owned(),
+                condition: None,
+            }),
+        };
+        let request = v1::WriteRequest {
+            transactions: vec![v1::Transaction {
+                space: space.to_owned(),
+                operations: vec![v1::Operation { kind: Some(kind) }],
+            }],
+        };
+        let answer = self.state.clone().write(request).await;
+        let results = answer
+            .map_err(|status| self.refused(&status))?
+            .into_inner()
+            .results;
+        let Some(result) = results.into_iter().next() else {
+            return Err(Error::Refused("nothing for this write".to_owned()));
+        };
+        match result.failure {
+            None => Ok(result.deleted > 0),
+            Some(failure) => Err(Error::Refused(failure.message)),
+        }
     }
 
     /// Returns when this hub is gone, whether it ended or was killed. Who needs a hub calls [`ensure`] then.

@@ -7,6 +7,7 @@
 pub(crate) mod engine;
 #[cfg(test)]
 mod tests;
+mod watched;
 
 use crate::error::Result;
 use bytes::Bytes;
@@ -14,6 +15,8 @@ use engine::Engine;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::watch;
+use watched::Watched;
 
 /// `space`, a NUL, the key as the client knows it.
 pub(crate) type Key = Bytes;
@@ -42,6 +45,7 @@ impl Item {
 pub(crate) struct Kv {
     layers: RwLock<Layers>,
     engine: Engine,
+    watched: Watched,
 }
 
 #[derive(Default)]
@@ -58,6 +62,7 @@ impl Kv {
         Self {
             layers: RwLock::default(),
             engine,
+            watched: Watched::default(),
         }
     }
 
@@ -78,13 +83,31 @@ impl Kv {
     /// Readers see all of it or nothing.
     pub(crate) fn put(&self, items: impl IntoIterator<Item = (Key, Option<Item>)>) {
         let mut layers = self.write();
+        // Asked under the lock, see `watch`.
+        let watching = self.watched.is_watching();
+        let mut touched = Vec::new();
         for (key, item) in items {
+            if watching {
+                touched.push(key.clone());
+            }
             layers.active_bytes += weight(&key, item.as_ref());
             if let Some(old) = layers.active.get(&key) {
                 layers.active_bytes -= weight(&key, old.as_ref());
             }
             layers.active.insert(key, item);
         }
+        drop(layers);
+        if watching {
+            self.watched.touch(&touched);
+        }
+    }
+
+    /// Marked as changed after each write to the space, unless that is visible already when this returns.
+    pub(crate) fn watch(&self, space: &str) -> watch::Receiver<()> {
+        let changes = self.watched.add(space);
+        // Whoever is writing now and has not seen us is done when we have had the lock.
+        drop(self.write());
+        changes
     }
 
     /// An item that is there now. Reads the disk when the key was not written lately.

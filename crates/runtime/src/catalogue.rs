@@ -11,7 +11,9 @@
 //! Source: pkg/messages/predefined.go, pkg/messages/errorcodes/errorcodes.go, pkg/api/errors/*.go.
 
 pub mod common;
+pub mod configuration;
 pub mod invoke;
+pub mod lock;
 pub mod pubsub;
 pub mod secrets;
 pub mod state;
@@ -70,6 +72,8 @@ pub fn all() -> impl Iterator<Item = &'static Code> {
         state::ROWS,
         pubsub::ROWS,
         secrets::ROWS,
+        configuration::ROWS,
+        lock::ROWS,
         unavailable::ROWS,
     ]
     .into_iter()

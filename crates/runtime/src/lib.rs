@@ -5,9 +5,11 @@
 
 pub mod catalogue;
 pub mod components;
+pub mod configuration;
 pub mod error;
 pub mod health;
 pub mod invoke;
+pub mod lock;
 pub mod metadata;
 mod outbound;
 pub mod pubsub;

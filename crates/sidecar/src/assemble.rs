@@ -24,8 +24,10 @@ use outrigger_resources::configuration::Configuration;
 use outrigger_resources::disk::{self, Audience, Documents};
 use outrigger_resources::{component, http_endpoint, resiliency, subscription};
 use outrigger_runtime::components::{self, Components, Identity};
+use outrigger_runtime::configuration::{self, Configuration as ConfigurationBlock};
 use outrigger_runtime::health::Health;
 use outrigger_runtime::invoke::{self, Invoke};
+use outrigger_runtime::lock::Lock;
 use outrigger_runtime::metadata::{self, AppConnection, AppHealth, Facts};
 use outrigger_runtime::pubsub::{self, Pubsub};
 use outrigger_runtime::secrets::Secrets;
@@ -88,6 +90,8 @@ pub(crate) struct Assembled {
     pub(crate) pubsub: Arc<Pubsub>,
     pub(crate) state: Arc<State>,
     pub(crate) secrets: Arc<Secrets>,
+    pub(crate) configuration: Arc<ConfigurationBlock>,
+    pub(crate) lock: Arc<Lock>,
     pub(crate) invoke: Arc<Invoke>,
     pub(crate) metadata: Arc<metadata::Metadata>,
     pub(crate) health: Arc<Health>,
@@ -186,6 +190,15 @@ impl Context<'_> {
                 component_metrics.clone(),
                 pubsub.outbox(),
             )),
+            configuration: Arc::new(ConfigurationBlock::new(configuration::Parts {
+                components: components.live(),
+                app: app.clone(),
+                policies: policies.clone(),
+                metrics: component_metrics.clone(),
+                log: self.log.scope("dapr.runtime.http"),
+                tasks: self.spawner.clone(),
+            })),
+            lock: Arc::new(Lock::new(components.live(), policies.clone())),
             secrets: Arc::new(Secrets::new(components.live(), policies, component_metrics)),
             health: Arc::new(Health::new(
                 self.config.app_id.clone(),

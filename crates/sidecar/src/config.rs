@@ -137,6 +137,8 @@ pub struct Config {
     /// `None`: as the Configuration says.
     pub api_logging: Option<bool>,
     pub skip_subscribe: bool,
+    /// The app is not to be asked for its configuration (of actors).
+    pub skip_configuration: bool,
     pub api_token: Token,
     pub app_token: Token,
     pub disable_h2c: bool,
@@ -249,6 +251,10 @@ impl Config {
                 .disable_init_endpoints
                 .iter()
                 .any(|endpoint| endpoint == "subscribe"),
+            skip_configuration: flags
+                .disable_init_endpoints
+                .iter()
+                .any(|endpoint| endpoint == "config"),
             api_token: Token(environment.get("DAPR_API_TOKEN").unwrap_or_default()),
             app_token: Token(environment.get("APP_API_TOKEN").unwrap_or_default()),
             disable_h2c: environment
@@ -371,14 +377,6 @@ fn warnings(flags: &Flags, environment: &Environment) -> Vec<String> {
             !flags.hot_reload_reconcile_interval.is_zero(),
             "--hot-reload-reconcile-interval",
             "hot reload",
-        ),
-        (
-            flags
-                .disable_init_endpoints
-                .iter()
-                .any(|endpoint| endpoint == "config"),
-            "--disable-init-endpoints=config",
-            "actors",
         ),
         (
             flags.disable_builtin_k8s_secret_store,

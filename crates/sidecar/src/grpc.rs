@@ -44,6 +44,8 @@ pub(crate) fn door(
             state: assembled.state.clone(),
             pubsub: assembled.pubsub.clone(),
             secrets: assembled.secrets.clone(),
+            configuration: assembled.configuration.clone(),
+            lock: assembled.lock.clone(),
             shutdown,
             drain,
         },

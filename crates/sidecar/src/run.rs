@@ -303,6 +303,8 @@ fn open(
             state: assembled.state.clone(),
             pubsub: assembled.pubsub.clone(),
             secrets: assembled.secrets.clone(),
+            configuration: assembled.configuration.clone(),
+            lock: assembled.lock.clone(),
             shutdown: shutdown.clone(),
             tasks: context.spawner.clone(),
             drain: drain.clone(),
@@ -449,6 +451,9 @@ impl Serving {
         let mut healthy = None;
         if let (Some(app), Some(channel)) = (&config.app, &self.assembled.app) {
             app_watch::until_listening(app, log).await;
+            if config.skip_configuration {
+                log.warn("Skipping programmatic dapr configuration loading (see 'disable-init-endpoints' flag/annotation)");
+            }
             if let Some(health) = app.health {
                 let sender = self.assembled.healthy.clone();
                 let receiver = sender.subscribe();

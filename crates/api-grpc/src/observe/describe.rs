@@ -79,6 +79,11 @@ impl Describe for proto::DeleteBulkStateRequest {}
 impl Describe for proto::ExecuteStateTransactionRequest {}
 impl Describe for proto::QueryStateRequest {}
 impl Describe for proto::GetBulkSecretRequest {}
+impl Describe for proto::GetConfigurationRequest {}
+impl Describe for proto::SubscribeConfigurationRequest {}
+impl Describe for proto::UnsubscribeConfigurationRequest {}
+impl Describe for proto::TryLockRequest {}
+impl Describe for proto::UnlockRequest {}
 impl Describe for proto::GetMetadataRequest {}
 impl Describe for proto::SetMetadataRequest {}
 impl Describe for proto::ShutdownRequest {}

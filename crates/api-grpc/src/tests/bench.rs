@@ -27,14 +27,20 @@ use outrigger_daemon::tasks::{OnExit, Spawner, Tasks};
 use outrigger_daemon::trace::{self, Tracer};
 use outrigger_proto::dapr::runtime::v1::dapr_client::DaprClient;
 use outrigger_resiliency::policies::Policies;
-use outrigger_runtime::components::snapshot::{Broker, Live, Loaded, SecretStore, Snapshot, StateStore};
+use outrigger_runtime::components::snapshot::{
+    Broker, ConfigurationStore, Live, Loaded, LockStore, SecretStore, Snapshot, StateStore,
+};
+use outrigger_runtime::configuration::{self, Configuration};
 use outrigger_runtime::invoke::{self, Invoke};
+use outrigger_runtime::lock::Lock;
+use outrigger_runtime::lock::keys::Prefix as LockPrefix;
 use outrigger_runtime::metadata::{Facts, Metadata};
 use outrigger_runtime::pubsub::scopes::Scopes;
 use outrigger_runtime::pubsub::{self as pubsub_block, Pubsub};
 use outrigger_runtime::secrets::Secrets;
 use outrigger_runtime::state::State;
 use outrigger_runtime::state::keys::Prefix;
+use outrigger_testkit::stores::{Locks, Settings};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -49,6 +55,8 @@ pub(super) struct Bench {
     pub(super) client: DaprClient<Channel>,
     pub(super) address: String,
     pub(super) pubsub: Arc<Pubsub>,
+    /// What is in configuration store `c`.
+    pub(super) settings: Settings,
     pub(super) shutdowns: Arc<Mutex<Vec<Shutdown>>>,
     /// The address of the door for other sidecars.
     pub(super) internal: String,
@@ -136,7 +144,8 @@ impl Bench {
             service_fn(async |request| Ok::<_, std::convert::Infallible>(echo(request)))
         })
         .await;
-        let live = Live::new(snapshot(&log).await);
+        let settings = Settings::default();
+        let live = Live::new(snapshot(&log, &settings).await);
         let policies: Arc<Policies> = Arc::new(outrigger_resiliency::load::load([], Arc::new(())));
         let component_metrics = Arc::new(metrics::Component::new(&registry, ""));
         let pubsub = Arc::new(
@@ -203,6 +212,15 @@ impl Bench {
                     pubsub.outbox(),
                 )),
                 pubsub: Arc::clone(&pubsub),
+                configuration: Arc::new(Configuration::new(configuration::Parts {
+                    components: live.clone(),
+                    app: None,
+                    policies: Arc::clone(&policies),
+                    metrics: Arc::clone(&component_metrics),
+                    log: log.clone(),
+                    tasks: tasks.spawner(),
+                })),
+                lock: Arc::new(Lock::new(live.clone(), Arc::clone(&policies))),
                 secrets: Arc::new(Secrets::new(live, policies, component_metrics)),
                 shutdown: Arc::new(move |how| asked.lock().unwrap().push(how)),
                 drain: drain.clone(),
@@ -226,6 +244,7 @@ impl Bench {
             client,
             address,
             pubsub,
+            settings,
             shutdowns,
             raw,
             peer,
@@ -344,7 +363,7 @@ where
 }
 
 /// State store `s`, broker `p` with the protected topic `closed`, secret store `v`.
-async fn snapshot(log: &Log) -> Snapshot {
+async fn snapshot(log: &Log, settings: &Settings) -> Snapshot {
     let mut snapshot = Snapshot::default();
     let store = memory_state::Store::build(setup(log, ())).await.unwrap();
     let prefix = Prefix::parse(&Properties::new(), "s", "shop", "").unwrap();
@@ -374,6 +393,21 @@ async fn snapshot(log: &Log) -> Snapshot {
         scope: None,
     };
     snapshot.insert("secretstores.fake", "v1", Loaded::Secret(Arc::new(vault)));
+    let store = ConfigurationStore {
+        name: "c".to_owned(),
+        store: Arc::new(settings.clone()),
+    };
+    snapshot.insert(
+        "configuration.memory",
+        "v1",
+        Loaded::Configuration(Arc::new(store)),
+    );
+    let store = LockStore {
+        name: "l".to_owned(),
+        store: Arc::new(Locks::default()),
+        prefix: LockPrefix::parse(&Properties::new(), "l", "shop").unwrap(),
+    };
+    snapshot.insert("lock.memory", "v1", Loaded::Lock(Arc::new(store)));
     snapshot
 }
 

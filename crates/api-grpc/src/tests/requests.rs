@@ -430,7 +430,9 @@ async fn metadata_and_shutdown() {
         [
             ("s", "state.in-memory"),
             ("p", "pubsub.in-memory"),
-            ("v", "secretstores.fake")
+            ("v", "secretstores.fake"),
+            ("c", "configuration.memory"),
+            ("l", "lock.memory")
         ]
     );
     assert_eq!(found.extended_metadata["cliPID"], "42");

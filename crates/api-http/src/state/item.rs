@@ -39,6 +39,7 @@ impl Item<'_> {
             value: self
                 .value
                 .map_or(Bytes::from_static(b"null"), |value| json::value(body, value)),
+            is_json: true,
             key: self.key,
             etag: self.etag,
             concurrency,
@@ -150,6 +151,7 @@ mod tests {
         Set {
             key: key.to_owned(),
             value: Bytes::from_static(value.as_bytes()),
+            is_json: true,
             ..Set::default()
         }
     }

@@ -13,15 +13,21 @@ use outrigger_daemon::ready::Ready;
 use outrigger_daemon::tasks::{OnExit, Tasks};
 use outrigger_daemon::trace::{self, Tracer};
 use outrigger_resiliency::policies::Policies;
-use outrigger_runtime::components::snapshot::{Broker, Live, Loaded, SecretStore, Snapshot, StateStore};
+use outrigger_runtime::components::snapshot::{
+    Broker, ConfigurationStore, Live, Loaded, LockStore, SecretStore, Snapshot, StateStore,
+};
+use outrigger_runtime::configuration::{self, Configuration};
 use outrigger_runtime::health::Health;
 use outrigger_runtime::invoke::{self, Invoke};
+use outrigger_runtime::lock::Lock;
+use outrigger_runtime::lock::keys::Prefix as LockPrefix;
 use outrigger_runtime::metadata::{Facts, Metadata};
 use outrigger_runtime::pubsub::scopes::Scopes;
 use outrigger_runtime::pubsub::{self as pubsub_block, Pubsub};
 use outrigger_runtime::secrets::Secrets;
 use outrigger_runtime::state::State;
 use outrigger_runtime::state::keys::Prefix;
+use outrigger_testkit::stores::Locks;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -184,6 +190,15 @@ impl Bench {
                 pubsub.outbox(),
             )),
             pubsub,
+            configuration: Arc::new(Configuration::new(configuration::Parts {
+                components: live.clone(),
+                app: Some(Arc::new(fake.clone())),
+                policies: Arc::clone(&policies),
+                metrics: Arc::clone(&component_metrics),
+                log: log.clone(),
+                tasks: tasks.spawner(),
+            })),
+            lock: Arc::new(Lock::new(live.clone(), Arc::clone(&policies))),
             secrets: Arc::new(Secrets::new(live.clone(), policies, component_metrics)),
             shutdown: Arc::new(move |how| asked.lock().unwrap().push(how)),
             tasks: tasks.spawner(),
@@ -329,5 +344,20 @@ fn snapshot(fake: &Fake) -> Snapshot {
             scope: None,
         })),
     );
+    let store = ConfigurationStore {
+        name: "c".to_owned(),
+        store: Arc::new(fake.settings.clone()),
+    };
+    snapshot.insert(
+        "configuration.memory",
+        "v1",
+        Loaded::Configuration(Arc::new(store)),
+    );
+    let store = LockStore {
+        name: "l".to_owned(),
+        store: Arc::new(Locks::default()),
+        prefix: LockPrefix::parse(&properties, "l", "shop").unwrap(),
+    };
+    snapshot.insert("lock.memory", "v1", Loaded::Lock(Arc::new(store)));
     snapshot
 }

@@ -15,6 +15,7 @@ use outrigger_component::resolver::{Endpoint, NameResolver, Target};
 use outrigger_component::secret::{self, Secret, SecretStore};
 use outrigger_component::state::{self, Delete, Get, Item, Set, StateStore, Write};
 use outrigger_daemon::trace::Context;
+use outrigger_testkit::stores::Settings;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex};
 pub(super) struct Fake {
     journal: Arc<Mutex<Vec<String>>>,
     values: Arc<Mutex<BTreeMap<String, Set>>>,
+    pub(super) settings: Settings,
 }
 
 impl Fake {

@@ -3,13 +3,15 @@
 //! A key that was not written lately is read from the engine on the thread that asks: a few microseconds from the
 //! page cache. Listings go to the blocking pool.
 
-use super::{KEY, check_name, status, wire};
+use super::{KEY, check_name, closing, status, wire};
 use crate::broker::Broker;
 use crate::clock;
 use crate::commit::{Condition, Failure, Put, Reason, Step};
 use bytes::{BufMut, Bytes, BytesMut};
 use outrigger_proto::hub::v1;
 use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 const PAGE: usize = 1_000;
@@ -112,6 +114,39 @@ impl v1::state_server::State for Service {
             .filter_map(|key| std::str::from_utf8(key.get(skip..)?).ok().map(str::to_owned))
             .collect();
         Ok(Response::new(v1::KeysResponse { keys, more }))
+    }
+
+    type ChangesStream = ReceiverStream<Result<v1::ChangesResponse, Status>>;
+
+    async fn changes(
+        &self,
+        request: Request<v1::ChangesRequest>,
+    ) -> Result<Response<Self::ChangesStream>, Status> {
+        let space = request.into_inner().space;
+        check_name("space", &space).map_err(|failure| status(&failure))?;
+        let mut changes = self.0.parts().kv.watch(&space);
+        let watch = self.0.parts().doors.watch();
+        let (responses, stream) = mpsc::channel(1);
+        let tell = async move {
+            changes.mark_changed();
+            let mut draining = std::pin::pin!(watch.draining());
+            loop {
+                let told = async {
+                    changes.changed().await.ok()?;
+                    responses.send(Ok(v1::ChangesResponse {})).await.ok()
+                };
+                tokio::select! {
+                    told = told => if told.is_none() { return },
+                    () = responses.closed() => return,
+                    () = &mut draining => {
+                        drop(responses.try_send(Err(closing())));
+                        return;
+                    }
+                }
+            }
+        };
+        self.0.parts().spawner.spawn("changes", tell);
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
 

@@ -328,6 +328,13 @@ pub struct KeysResponse {
     pub more: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangesRequest {
+    #[prost(string, tag = "1")]
+    pub space: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangesResponse {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RegisterRequest {
     #[prost(message, optional, tag = "1")]
     pub instance: ::core::option::Option<Instance>,
@@ -1034,6 +1041,32 @@ pub mod state_client {
                 .insert(GrpcMethod::new("outrigger.hub.v1.State", "Keys"));
             self.inner.unary(req, path, codec).await
         }
+        /// Says that a space may have changed: once at the start, from where on nothing is missed, and after writes to it.
+        /// Changes that come faster than they are read are merged. The end of a value's life is no change.
+        pub async fn changes(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ChangesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ChangesResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/outrigger.hub.v1.State/Changes",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("outrigger.hub.v1.State", "Changes"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1063,6 +1096,18 @@ pub mod state_server {
             &self,
             request: tonic::Request<super::KeysRequest>,
         ) -> std::result::Result<tonic::Response<super::KeysResponse>, tonic::Status>;
+        /// Server streaming response type for the Changes method.
+        type ChangesStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ChangesResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Says that a space may have changed: once at the start, from where on nothing is missed, and after writes to it.
+        /// Changes that come faster than they are read are merged. The end of a value's life is no change.
+        async fn changes(
+            &self,
+            request: tonic::Request<super::ChangesRequest>,
+        ) -> std::result::Result<tonic::Response<Self::ChangesStream>, tonic::Status>;
     }
     /// Keys and values, in separate spaces (one per state store).
     #[derive(Debug)]
@@ -1266,6 +1311,52 @@ pub mod state_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/outrigger.hub.v1.State/Changes" => {
+                    #[allow(non_camel_case_types)]
+                    struct ChangesSvc<T: State>(pub Arc<T>);
+                    impl<
+                        T: State,
+                    > tonic::server::ServerStreamingService<super::ChangesRequest>
+                    for ChangesSvc<T> {
+                        type Response = super::ChangesResponse;
+                        type ResponseStream = T::ChangesStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ChangesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as State>::changes(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ChangesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

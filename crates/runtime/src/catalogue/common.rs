@@ -73,6 +73,11 @@ pub fn malformed_data(cause: impl Display) -> ApiError {
     )
 }
 
+/// What was asked for needs an app, and this sidecar has none.
+pub fn app_channel_nil(what: impl Into<String>) -> ApiError {
+    ApiError::new(&APP_CHANNEL_NIL, what)
+}
+
 /// `pending` are the names of what is not ready yet.
 /// COMPAT(pkg/api/http/healthz.go): the list is printed in brackets, separated by blanks.
 pub fn not_ready(pending: &[String]) -> ApiError {

@@ -1,4 +1,4 @@
-use super::{all, common, invoke, pubsub, secrets, state, unavailable};
+use super::{all, common, configuration, invoke, lock, pubsub, secrets, state, unavailable};
 use crate::error::{ApiError, Detail};
 use std::collections::BTreeMap;
 
@@ -281,7 +281,7 @@ fn errors_are_what_clients_compare() {
             ),
         ),
         (
-            unavailable::configuration(),
+            configuration::not_configured(),
             (
                 "ERR_CONFIGURATION_STORE_NOT_CONFIGURED",
                 500,
@@ -289,6 +289,58 @@ fn errors_are_what_clients_compare() {
                 "configuration stores not configured",
                 "",
             ),
+        ),
+        (
+            configuration::not_found("c"),
+            (
+                "ERR_CONFIGURATION_STORE_NOT_FOUND",
+                400,
+                3,
+                "configuration store c not found",
+                "",
+            ),
+        ),
+        (
+            configuration::get_failed(&["a".into(), "b".into()], "c", "gone"),
+            (
+                "ERR_CONFIGURATION_GET",
+                500,
+                13,
+                "failed to get [a b] from Configuration store c: gone",
+                "",
+            ),
+        ),
+        (
+            configuration::subscribe_failed(&[], "c", "gone"),
+            (
+                "ERR_CONFIGURATION_SUBSCRIBE",
+                500,
+                3,
+                "failed to subscribe [] from Configuration store c: gone",
+                "",
+            ),
+        ),
+        (
+            lock::not_found("l"),
+            ("ERR_LOCK_STORE_NOT_FOUND", 400, 3, "lock store l not found", ""),
+        ),
+        (
+            lock::expiry_not_positive("l"),
+            (
+                "ERR_MALFORMED_REQUEST",
+                400,
+                3,
+                "ExpiryInSeconds is not positive in lock store l",
+                "",
+            ),
+        ),
+        (
+            lock::try_lock_failed("gone"),
+            ("ERR_TRY_LOCK", 500, 13, "failed to try acquiring lock: gone", ""),
+        ),
+        (
+            lock::unlock_failed("gone"),
+            ("ERR_UNLOCK", 500, 13, "failed to release lock: gone", ""),
         ),
     ];
     for (error, (tag, http, grpc, message, details)) in cases {

@@ -5,8 +5,9 @@
 //! encryption at rest. Ignoring that would store plain text.
 
 use super::secrets;
-use super::snapshot::{Broker, Loaded, SecretStore, StateStore};
+use super::snapshot::{Broker, ConfigurationStore, Loaded, LockStore, SecretStore, StateStore};
 use super::{Failure, Settings};
+use crate::lock::keys::Prefix as LockPrefix;
 use crate::pubsub::outbox;
 use crate::pubsub::scopes::Scopes;
 use crate::state::keys::Prefix;
@@ -19,14 +20,7 @@ use outrigger_resources::template;
 use std::sync::Arc;
 
 /// Kinds of the reference whose building block is not here yet.
-const ABSENT: [&str; 6] = [
-    "bindings",
-    "configuration",
-    "conversation",
-    "crypto",
-    "lock",
-    "middleware",
-];
+const ABSENT: [&str; 4] = ["bindings", "conversation", "crypto", "middleware"];
 
 /// Metadata of state stores that would need what we do not have: name (any case) and what it asks for.
 const REFUSED: [(&str, &str); 2] = [
@@ -102,6 +96,32 @@ pub async fn build(
                     .iter()
                     .find(|scope| scope.store == document.name)
                     .cloned(),
+            })))
+        }
+        "configuration" => {
+            let kinds = settings.registry.configuration_stores();
+            known(document, kinds, name, "configuration store")?;
+            let (_, setup) = setup(document, store, settings).await?;
+            let store = timed(document, kinds.build(name, &document.version, setup)).await?;
+            Ok(Loaded::Configuration(Arc::new(ConfigurationStore {
+                name: document.name.clone(),
+                store,
+            })))
+        }
+        "lock" => {
+            let kinds = settings.registry.lock_stores();
+            known(document, kinds, name, "lock store")?;
+            let (_, setup) = setup(document, store, settings).await?;
+            let prefix = LockPrefix::parse(&setup.metadata, &document.name, &settings.identity.app_id)
+                .map_err(|error| {
+                    let message = format!("failed to save lock keyprefix: {error}");
+                    Failure::init(document, Error::invalid(message))
+                })?;
+            let store = timed(document, kinds.build(name, &document.version, setup)).await?;
+            Ok(Loaded::Lock(Arc::new(LockStore {
+                name: document.name.clone(),
+                store,
+                prefix,
             })))
         }
         block if ABSENT.contains(&block) => Err(Failure::create(

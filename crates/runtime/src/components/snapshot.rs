@@ -3,12 +3,13 @@
 //! INVARIANT: a request that found its component keeps it, whatever is loaded or closed meanwhile. What depends on
 //! a component's metadata (key prefix, topic scopes, secret scope) is computed here once, not per request.
 
+use crate::lock::keys::Prefix as LockPrefix;
 use crate::pubsub::outbox;
 use crate::pubsub::scopes::Scopes;
 use crate::state::keys::Prefix;
 use arc_swap::ArcSwap;
 use outrigger_component::pubsub::PubSub;
-use outrigger_component::{pubsub, secret, state};
+use outrigger_component::{configuration, lock, pubsub, secret, state};
 use outrigger_resources::configuration::access::SecretScope;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -43,6 +44,20 @@ pub struct SecretStore {
     pub scope: Option<SecretScope>,
 }
 
+/// A loaded configuration store.
+pub struct ConfigurationStore {
+    pub name: String,
+    pub store: Arc<dyn configuration::ConfigurationStore>,
+}
+
+/// A loaded lock store.
+pub struct LockStore {
+    pub name: String,
+    pub store: Arc<dyn lock::LockStore>,
+    /// What stands before this app's resources.
+    pub prefix: LockPrefix,
+}
+
 /// A component as `GET /v1.0/metadata` lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
@@ -59,6 +74,8 @@ pub enum Loaded {
     State(Arc<StateStore>),
     Pubsub(Arc<Broker>),
     Secret(Arc<SecretStore>),
+    Configuration(Arc<ConfigurationStore>),
+    Lock(Arc<LockStore>),
 }
 
 /// All components at one moment.
@@ -67,6 +84,8 @@ pub struct Snapshot {
     state_stores: HashMap<String, Arc<StateStore>>,
     brokers: HashMap<String, Arc<Broker>>,
     secret_stores: HashMap<String, Arc<SecretStore>>,
+    configuration_stores: HashMap<String, Arc<ConfigurationStore>>,
+    lock_stores: HashMap<String, Arc<LockStore>>,
     /// In the order of loading.
     listed: Vec<Listed>,
 }
@@ -89,6 +108,16 @@ impl Snapshot {
             Loaded::Secret(store) => {
                 let name = store.name.clone();
                 self.secret_stores.insert(name.clone(), store);
+                name
+            }
+            Loaded::Configuration(store) => {
+                let name = store.name.clone();
+                self.configuration_stores.insert(name.clone(), store);
+                name
+            }
+            Loaded::Lock(store) => {
+                let name = store.name.clone();
+                self.lock_stores.insert(name.clone(), store);
                 name
             }
         };
@@ -128,6 +157,22 @@ impl Snapshot {
         !self.secret_stores.is_empty()
     }
 
+    pub fn configuration_store(&self, name: &str) -> Option<&Arc<ConfigurationStore>> {
+        self.configuration_stores.get(name)
+    }
+
+    pub fn has_configuration_stores(&self) -> bool {
+        !self.configuration_stores.is_empty()
+    }
+
+    pub fn lock_store(&self, name: &str) -> Option<&Arc<LockStore>> {
+        self.lock_stores.get(name)
+    }
+
+    pub fn has_lock_stores(&self) -> bool {
+        !self.lock_stores.is_empty()
+    }
+
     pub fn listed(&self) -> &[Listed] {
         &self.listed
     }
@@ -137,7 +182,14 @@ impl Snapshot {
         let states = self.state_stores.values().map(|it| it.store.close());
         let brokers = self.brokers.values().map(|it| it.broker.close());
         let secrets = self.secret_stores.values().map(|it| it.store.close());
-        futures::future::join_all(states.chain(brokers).chain(secrets)).await;
+        let configurations = self.configuration_stores.values().map(|it| it.store.close());
+        let locks = self.lock_stores.values().map(|it| it.store.close());
+        let all = states
+            .chain(brokers)
+            .chain(secrets)
+            .chain(configurations)
+            .chain(locks);
+        futures::future::join_all(all).await;
     }
 }
 
@@ -154,6 +206,7 @@ impl Loaded {
             }
             Self::Pubsub(broker) => broker.features.names(),
             Self::Secret(store) => store.store.features().names(),
+            Self::Configuration(_) | Self::Lock(_) => Vec::new(),
         }
     }
 
@@ -162,6 +215,8 @@ impl Loaded {
             Self::State(it) => it.store.close().await,
             Self::Pubsub(it) => it.broker.close().await,
             Self::Secret(it) => it.store.close().await,
+            Self::Configuration(it) => it.store.close().await,
+            Self::Lock(it) => it.store.close().await,
         }
     }
 }

@@ -154,7 +154,7 @@ async fn failures_stop_the_start_unless_ignored() {
             ),
         ),
         (document("a", "bindings.kafka", &[]), absent("bindings.kafka")),
-        (document("a", "lock.redis", &[]), absent("lock.redis")),
+        (document("a", "crypto.fake", &[]), absent("crypto.fake")),
         (
             document("a", "workflow.dapr", &[]),
             "incorrect type workflow.dapr".to_owned(),

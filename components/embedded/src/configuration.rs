@@ -1,0 +1,267 @@
+//! `configuration.outrigger`: values in the hub, written with `outrigger configuration set` or by a state store of the same
+//! space.
+//!
+//! Metadata: `space` (default: the component's name). A value's version is its entity tag.
+//!
+//! The hub says that a space may have changed; what did is found by comparing versions. So a lost connection loses no
+//! change: the comparison is made when the hub is back. Values with a time to live are looked at again when it ends.
+
+use crate::link::{self, Backoff, Link};
+use futures::StreamExt as _;
+use futures::stream;
+use outrigger_component::Component;
+use outrigger_component::configuration::{Changes, ConfigurationStore, Get, Item, Items};
+use outrigger_component::error::Result;
+use outrigger_component::setup::Setup;
+use outrigger_daemon::log::Log;
+use outrigger_proto::hub::v1;
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::sleep;
+use tonic::{Status, Streaming};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Config {
+    space: Option<String>,
+    socket: Option<PathBuf>,
+    #[serde(deserialize_with = "outrigger_component::metadata::duration_opt")]
+    wait_for_hub: Option<Duration>,
+}
+
+/// Keys asked for in one request.
+const PAGE: usize = 500;
+/// Ends of lives are looked at no sooner than this after they are due.
+const GRACE: Duration = Duration::from_millis(5);
+
+#[derive(Clone)]
+pub(crate) struct Store {
+    link: Link,
+    space: String,
+    log: Log,
+}
+
+/// The values at one moment.
+#[derive(Default)]
+struct Seen {
+    items: Items,
+    /// When the first of them ends, milliseconds since 1970; 0 is never.
+    ends: u64,
+}
+
+/// A watch under way.
+struct Session {
+    store: Store,
+    keys: Vec<String>,
+    seen: Seen,
+    changes: Option<Streaming<v1::ChangesResponse>>,
+}
+
+impl Store {
+    pub(crate) async fn connect(setup: Setup<Config>, socket: Option<PathBuf>) -> Result<Self> {
+        let config = link::Config::of(setup.config.socket, setup.config.wait_for_hub);
+        let link = Link::connect(&config, socket.as_deref(), "configuration.outrigger").await?;
+        Ok(Self {
+            link,
+            space: setup.config.space.unwrap_or(setup.name),
+            log: setup.log,
+        })
+    }
+
+    async fn read(&self, keys: &[String]) -> Result<Seen> {
+        let all;
+        let keys = if keys.is_empty() {
+            all = self.keys().await?;
+            &all
+        } else {
+            keys
+        };
+        let mut seen = Seen::default();
+        for page in keys.chunks(PAGE) {
+            let request = v1::GetRequest {
+                space: self.space.clone(),
+                keys: page.to_vec(),
+            };
+            let answer = self.link.call(true, || {
+                let (mut state, request) = (self.link.state(), request.clone());
+                async move { state.get(request).await }
+            });
+            let found = answer.await?.into_inner().found;
+            for (key, found) in page.iter().zip(found) {
+                let Some(item) = found.item else { continue };
+                if item.expires_ms > 0 && (seen.ends == 0 || item.expires_ms < seen.ends) {
+                    seen.ends = item.expires_ms;
+                }
+                seen.items.insert(key.clone(), shown(&item));
+            }
+        }
+        Ok(seen)
+    }
+
+    async fn keys(&self) -> Result<Vec<String>> {
+        let mut keys = Vec::new();
+        loop {
+            let request = v1::KeysRequest {
+                space: self.space.clone(),
+                prefix: String::new(),
+                after: keys.last().cloned().unwrap_or_default(),
+                limit: 0,
+            };
+            let answer = self.link.call(true, || {
+                let (mut state, request) = (self.link.state(), request.clone());
+                async move { state.keys(request).await }
+            });
+            let page = answer.await?.into_inner();
+            let more = page.more && !page.keys.is_empty();
+            keys.extend(page.keys);
+            if !more {
+                return Ok(keys);
+            }
+        }
+    }
+
+    async fn changes(&self) -> Result<Streaming<v1::ChangesResponse>, Status> {
+        let request = v1::ChangesRequest {
+            space: self.space.clone(),
+        };
+        let mut changes = self.link.state().changes(request).await?.into_inner();
+        // The first one says that from here on nothing is missed.
+        changes.message().await?;
+        Ok(changes)
+    }
+}
+
+#[async_trait::async_trait]
+impl Component for Store {
+    async fn ping(&self) -> Result<()> {
+        self.link.ping().await
+    }
+}
+
+#[async_trait::async_trait]
+impl ConfigurationStore for Store {
+    async fn get(&self, get: &Get) -> Result<Items> {
+        Ok(self.read(&get.keys).await?.items)
+    }
+
+    async fn watch(&self, get: &Get) -> Result<Changes> {
+        let changes = self.link.call(true, || self.changes()).await?;
+        let session = Session {
+            seen: self.read(&get.keys).await?,
+            store: self.clone(),
+            keys: get.keys.clone(),
+            changes: Some(changes),
+        };
+        Ok(stream::unfold(session, |mut session| async {
+            let items = session.next().await;
+            Some((items, session))
+        })
+        .boxed())
+    }
+}
+
+impl Session {
+    async fn next(&mut self) -> Items {
+        loop {
+            self.wait().await;
+            let now = match self.store.read(&self.keys).await {
+                Ok(now) => now,
+                Err(error) => {
+                    self.store
+                        .log
+                        .debug(format_args!("configuration not read: {error}"));
+                    // Whatever it was, the next look begins with a new connection.
+                    self.changes = None;
+                    continue;
+                }
+            };
+            let before = std::mem::replace(&mut self.seen, now);
+            let changed = difference(&before.items, &self.seen.items);
+            if !changed.is_empty() {
+                return changed;
+            }
+        }
+    }
+
+    /// Until something may have changed.
+    async fn wait(&mut self) {
+        let due = remaining(self.seen.ends);
+        let end = async {
+            match due {
+                Some(due) => sleep(due + GRACE).await,
+                None => std::future::pending().await,
+            }
+        };
+        if let Some(changes) = &mut self.changes {
+            let told = tokio::select! {
+                told = changes.message() => matches!(told, Ok(Some(_))),
+                () = end => true,
+            };
+            if told {
+                return;
+            }
+            self.changes = None;
+        }
+        let mut backoff = Backoff::default();
+        while self.changes.is_none() {
+            sleep(backoff.next()).await;
+            self.changes = self.store.changes().await.ok();
+        }
+    }
+}
+
+fn remaining(ends: u64) -> Option<Duration> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (ends > 0).then(|| Duration::from_millis(ends).saturating_sub(now))
+}
+
+/// New and changed values, and an empty one for each that is gone.
+fn difference(before: &Items, now: &Items) -> Items {
+    let changed = now
+        .iter()
+        .filter(|(key, item)| before.get(*key) != Some(item))
+        .map(|(key, item)| (key.clone(), item.clone()));
+    let gone = before
+        .keys()
+        .filter(|key| !now.contains_key(*key))
+        .map(|key| (key.clone(), Item::default()));
+    changed.chain(gone).collect()
+}
+
+/// What is no text is shown with replacement characters: configuration is text.
+fn shown(item: &v1::Item) -> Item {
+    Item {
+        value: String::from_utf8_lossy(&item.value).into_owned(),
+        version: item.etag.clone(),
+        ..Item::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::difference;
+    use outrigger_component::configuration::{Item, Items};
+
+    fn items(of: &[(&str, &str, &str)]) -> Items {
+        of.iter()
+            .map(|(key, value, version)| {
+                let item = Item {
+                    value: (*value).to_owned(),
+                    version: (*version).to_owned(),
+                    ..Item::default()
+                };
+                ((*key).to_owned(), item)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn differences() {
+        let before = items(&[("a", "1", "1"), ("b", "1", "2"), ("c", "1", "3")]);
+        let now = items(&[("a", "1", "1"), ("b", "1", "4"), ("d", "1", "5")]);
+        let expected = items(&[("b", "1", "4"), ("c", "", ""), ("d", "1", "5")]);
+        assert_eq!(difference(&before, &now), expected);
+        assert!(difference(&now, &now).is_empty());
+    }
+}

@@ -1,9 +1,10 @@
 //! Components that need no server: state and pub/sub in memory, secrets from the environment and from a file,
-//! name resolution by multicast DNS.
+//! name resolution by DNS and by multicast DNS.
 //!
 //! INVARIANT: nothing is shared between two components, not even of the same type: each holds what it was built
 //! with and no more. A process can host many sidecars.
 
+pub mod dns;
 pub mod mdns;
 pub mod pubsub;
 pub mod secrets;
@@ -12,8 +13,8 @@ pub mod state;
 use outrigger_component::registry::Registry;
 use secrets::environment::{Environment, Variables};
 
-/// Adds `state.in-memory`, `pubsub.in-memory`, `secretstores.local.env`, `secretstores.local.file` and
-/// `nameresolution.mdns`.
+/// Adds `state.in-memory`, `pubsub.in-memory`, `secretstores.local.env`, `secretstores.local.file`,
+/// `nameresolution.mdns`, `nameresolution.nameformat` and `nameresolution.kubernetes`.
 ///
 /// # Panics
 /// When one of them is registered already.
@@ -26,4 +27,6 @@ pub fn register(registry: &mut Registry, environment: Environment) {
     });
     registry.secret("local.file", secrets::file::Store::build);
     registry.resolver("mdns", mdns::Resolver::start);
+    registry.resolver("nameformat", dns::Resolver::formatted);
+    registry.resolver("kubernetes", dns::Resolver::kubernetes);
 }

@@ -12,6 +12,7 @@ use outrigger_channel::peer::{HEAD, trace_of};
 use outrigger_channel::wire::{self, Frames, Payloads, Pieces};
 use outrigger_daemon::trace::{Kind, Tracer};
 use outrigger_proto::dapr::common::v1 as common;
+use outrigger_runtime::access::Identity;
 use outrigger_runtime::invoke::{Invoke, Origin, Refused};
 use prost::Message as _;
 use std::convert::Infallible;
@@ -19,6 +20,9 @@ use std::sync::Arc;
 
 const NAME: &str = "dapr.proto.internals.v1.ServiceInvocation";
 const SERVICE: &str = "/dapr.proto.internals.v1.ServiceInvocation/";
+
+/// Whose certificate a request came with: sidecars show none, because mTLS is not there yet.
+const CALLER: Option<&Identity> = None;
 
 /// Serves one request of another sidecar; cheap to clone.
 #[derive(Clone)]
@@ -110,7 +114,7 @@ impl Internal {
             span.text("dapr.protocol", "grpc");
             span.text("rpc.service", "ServiceInvocation");
         }
-        let reply = self.shared.invoke.serve(call, span.context()).await;
+        let reply = self.shared.invoke.serve(call, CALLER, span.context()).await;
         if let Err(refused) = &reply {
             span.fail(&refused.message);
         }
@@ -127,7 +131,13 @@ impl Internal {
         let answer = self
             .shared
             .invoke
-            .proxy(&target, request.map(Body::from), Origin::Peer, span.context())
+            .proxy(
+                &target,
+                request.map(Body::from),
+                Origin::Peer,
+                CALLER,
+                span.context(),
+            )
             .await;
         if let Err(refused) = &answer {
             span.fail(&refused.message);

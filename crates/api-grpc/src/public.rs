@@ -310,7 +310,7 @@ impl Shared {
         let answer = self
             .blocks
             .invoke
-            .proxy(&target, request, Origin::Api, trace.as_ref())
+            .proxy(&target, request, Origin::Api, None, trace.as_ref())
             .await;
         let answer = match (excess.status(), answer) {
             (Some(status), _) => status.response(),

@@ -9,12 +9,15 @@ mod http1;
 
 use crate::body::Body;
 use crate::call::{Call, Reply};
+use crate::dial::Dial;
 use crate::error::Error;
 use crate::wire::{self, MOST_FIELDS};
 use ::bytes::Bytes;
 use bulk::{BulkEvent, Verdict};
 use outrigger_component::metadata::Metadata;
 use outrigger_daemon::trace::Context;
+use rustls::ClientConfig;
+use std::sync::Arc;
 
 /// A subscription as the app declares it (`GET /dapr/subscribe`, `ListTopicSubscriptions`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,6 +101,19 @@ pub trait AppChannel: Send + Sync + 'static {
 
     /// One health probe.
     async fn healthy(&self) -> Result<(), Error>;
+}
+
+/// The way to the app.
+fn dial(host: &str, port: u16, tls: Option<Arc<ClientConfig>>) -> Result<Dial, Error> {
+    let address = if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    };
+    match tls {
+        None => Ok(Dial::plain(address)),
+        Some(config) => Dial::secure(address, host, config),
+    }
 }
 
 /// The gRPC code that stands for an HTTP status. COMPAT(dapr/kit grpccodes): 400 is `Internal`.

@@ -1,5 +1,6 @@
 //! A message body that passes through without being collected or copied, whatever its origin.
 
+use crate::h2;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::pin::Pin;
@@ -10,13 +11,15 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 type Stream = Pin<Box<dyn HttpBody<Data = Bytes, Error = Error> + Send>>;
 
-/// Bytes at hand, hyper's own stream, or any other stream. The first two cost no allocation.
+/// Bytes at hand, a stream of one of our servers or clients, or any other stream. Only the last costs an allocation.
 #[derive(Default)]
 pub enum Body {
     #[default]
     Empty,
     Full(Bytes),
     Incoming(hyper::body::Incoming),
+    /// An answer out of a pool of HTTP/2 connections.
+    Pooled(h2::Answer),
     Stream(Stream),
 }
 
@@ -40,7 +43,7 @@ impl Body {
         match self {
             Self::Empty => Some(Bytes::new()),
             Self::Full(bytes) => Some(bytes.clone()),
-            Self::Incoming(_) | Self::Stream(_) => None,
+            Self::Incoming(_) | Self::Pooled(_) | Self::Stream(_) => None,
         }
     }
 
@@ -114,6 +117,7 @@ impl HttpBody for Body {
                 }
             }
             Self::Incoming(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
+            Self::Pooled(answer) => Pin::new(answer).poll_frame(cx),
             Self::Stream(stream) => stream.as_mut().poll_frame(cx),
         }
     }
@@ -123,6 +127,7 @@ impl HttpBody for Body {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Incoming(incoming) => incoming.is_end_stream(),
+            Self::Pooled(answer) => answer.is_end_stream(),
             Self::Stream(stream) => stream.is_end_stream(),
         }
     }
@@ -132,6 +137,7 @@ impl HttpBody for Body {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Incoming(incoming) => incoming.size_hint(),
+            Self::Pooled(answer) => answer.size_hint(),
             Self::Stream(stream) => stream.size_hint(),
         }
     }
@@ -157,12 +163,23 @@ impl From<hyper::body::Incoming> for Body {
     }
 }
 
+impl From<h2::Answer> for Body {
+    fn from(answer: h2::Answer) -> Self {
+        if answer.is_end_stream() {
+            Self::Empty
+        } else {
+            Self::Pooled(answer)
+        }
+    }
+}
+
 impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Empty => f.write_str("Empty"),
             Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
             Self::Incoming(_) => f.write_str("Incoming"),
+            Self::Pooled(_) => f.write_str("Pooled"),
             Self::Stream(_) => f.write_str("Stream"),
         }
     }

@@ -1,8 +1,8 @@
-//! Unary gRPC calls over a [`Connection`], for callbacks of the app: typed at the edge, bytes in the middle.
+//! Unary gRPC calls over a [`Pool`], for callbacks of the app: typed at the edge, bytes in the middle.
 
 use crate::body::Body;
 use crate::error::Error;
-use crate::h2::{self, Connection};
+use crate::h2::{self, Pool};
 use crate::wire::{self, Frames};
 use http::header::{CONTENT_TYPE, HeaderValue, TE};
 use http::{HeaderMap, Method, Request};
@@ -17,7 +17,7 @@ pub struct Answer<T> {
 
 /// Calls `path` (`/package.Service/Method`). A status other than OK is [`Error::Status`].
 pub async fn unary<Req: Message, Res: Message + Default>(
-    connection: &Connection,
+    pool: &Pool,
     path: &'static str,
     headers: HeaderMap,
     message: &Req,
@@ -31,7 +31,7 @@ pub async fn unary<Req: Message, Res: Message + Default>(
     request
         .headers_mut()
         .insert(TE, HeaderValue::from_static("trailers"));
-    let (head, body) = connection.send(request).await?.into_parts();
+    let (head, body) = pool.send(request).await?.into_parts();
     if head.status != http::StatusCode::OK {
         return Err(Error::Malformed(format!(
             "unexpected HTTP status code received from server: {}",

@@ -7,8 +7,13 @@
 pub mod app;
 pub mod body;
 pub mod call;
+pub mod dial;
+pub mod endpoint;
 pub mod error;
 pub mod grpc;
 pub mod h2;
+mod path;
 pub mod peer;
+#[cfg(test)]
+mod testing;
 pub mod wire;

@@ -2,9 +2,10 @@
 
 use crate::body::{self, Body};
 use crate::call::{Call, Reply};
+use crate::dial::Dial;
 use crate::error::Error;
 use crate::grpc;
-use crate::h2::{self, Connection};
+use crate::h2::{self, Pool};
 use crate::wire::{self, Frames, Payloads, Pieces};
 use arc_swap::ArcSwap;
 use base64::Engine as _;
@@ -48,9 +49,9 @@ pub trait PeerChannel: Send + Sync + 'static {
     fn forget(&self, at: &Endpoint);
 }
 
-/// [`PeerChannel`] over HTTP/2: one connection per endpoint, shared by all calls.
+/// [`PeerChannel`] over HTTP/2: one pool per endpoint, shared by all calls.
 pub struct Peers {
-    connections: ArcSwap<HashMap<Endpoint, Arc<Connection>>>,
+    connections: ArcSwap<HashMap<Endpoint, Arc<Pool>>>,
     spawner: Spawner,
     /// Largest single message from a peer, in bytes.
     limit: usize,
@@ -68,12 +69,12 @@ impl Peers {
         }
     }
 
-    fn connection(&self, at: &Endpoint) -> Arc<Connection> {
+    fn connection(&self, at: &Endpoint) -> Arc<Pool> {
         if let Some(connection) = self.connections.load().get(at) {
             return connection.clone();
         }
-        let fresh = Arc::new(Connection::new(
-            at.0.clone(),
+        let fresh = Arc::new(Pool::new(
+            Dial::plain(at.0.clone()),
             "the sidecar".to_owned(),
             self.spawner.clone(),
         ));

@@ -2,44 +2,40 @@
 //!
 //! A body that is here already (or small enough to be waited for) can be sent again, so a call whose sidecar went away
 //! is repeated; a streamed body passes through unbuffered and is sent once. A connection that cannot be made at all costs
-//! nothing and is always tried again.
+//! nothing and is always tried again, at another instance where there is one.
+//!
+//! Not every target has a sidecar: `HTTPEndpoint` resources and URLs are called directly.
 //!
 //! COMPAT(pkg/messaging/direct_messaging.go, pkg/api/grpc/daprinternal.go).
 
+mod balance;
 mod forwarded;
 mod method;
+mod proxy;
+mod remote;
 
+use crate::access::{Identity, Rules};
 use crate::catalogue::invoke as catalogue;
 use crate::error::{ApiError, Result};
+use balance::Balance;
 use forwarded::Forwarded;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{Method, StatusCode};
 use outrigger_channel::app::AppChannel;
 use outrigger_channel::body::Body;
 use outrigger_channel::call::{Call, Reply, Status};
+use outrigger_channel::endpoint::{Endpoints, is_url};
 use outrigger_channel::error::Error;
-use outrigger_channel::peer::{PeerChannel, insert_trace as insert_grpc_trace};
+use outrigger_channel::peer::PeerChannel;
 use outrigger_channel::wire;
-use outrigger_component::resolver::{Endpoint, NameResolver, Target};
-use outrigger_daemon::metrics::{Answer, Invocation, Shape};
+use outrigger_component::resolver::{NameResolver, Target};
+use outrigger_daemon::metrics::{Access, Answer, Invocation, Shape};
 use outrigger_daemon::trace::Context;
 use outrigger_resiliency::core::retry;
 use outrigger_resiliency::policies::Policies;
 use outrigger_resiliency::policy::Outcome;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use remote::Retries;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-/// Bodies up to this length are waited for before the call goes out, so that the call can be repeated.
-const REPLAY: u64 = 64 << 10;
-/// COMPAT(pkg/resiliency): `DaprBuiltInServiceRetries`.
-const RETRIES: u32 = 3;
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// How long and how often an app that is not known yet is looked for.
-const RESOLVE_TRIES: u32 = 6;
-const RESOLVE_PAUSE: Duration = Duration::from_millis(100);
-
-const UNAVAILABLE: i32 = 14;
-const UNAUTHENTICATED: i32 = 16;
 const PERMISSION_DENIED: i32 = 7;
 
 /// The invocation use cases.
@@ -48,11 +44,14 @@ pub struct Invoke {
     app: Option<Arc<dyn AppChannel>>,
     peers: Arc<dyn PeerChannel>,
     names: Arc<dyn NameResolver>,
+    endpoints: Arc<Endpoints>,
+    access: Option<Rules>,
     forwarded: Forwarded,
     policies: Arc<Policies>,
     body_limit: usize,
     metrics: Invocation,
-    next: AtomicUsize,
+    access_metrics: Access,
+    balance: Balance,
 }
 
 /// What [`Invoke`] is made of.
@@ -62,6 +61,10 @@ pub struct Parts {
     pub app: Option<Arc<dyn AppChannel>>,
     pub peers: Arc<dyn PeerChannel>,
     pub names: Arc<dyn NameResolver>,
+    /// What is called without a sidecar.
+    pub endpoints: Arc<Endpoints>,
+    /// Who may call the app; `None`: everybody.
+    pub access: Option<Rules>,
     /// This machine's address and name, for the forwarding headers.
     pub host_address: String,
     pub host_name: String,
@@ -69,6 +72,7 @@ pub struct Parts {
     /// Most bytes of a body that are kept for a policy with retries.
     pub body_limit: usize,
     pub metrics: Invocation,
+    pub access_metrics: Access,
 }
 
 /// Who asks for a gRPC request to be passed on.
@@ -95,26 +99,29 @@ impl Invoke {
             app: parts.app,
             peers: parts.peers,
             names: parts.names,
+            endpoints: parts.endpoints,
+            access: parts.access,
             forwarded: Forwarded::new(&parts.host_address, &parts.host_name),
             policies: parts.policies,
             body_limit: parts.body_limit,
             metrics: parts.metrics,
-            next: AtomicUsize::new(0),
+            access_metrics: parts.access_metrics,
+            balance: Balance::default(),
         }
     }
 
-    /// Invokes `call.method` of the app named `target` (`app-id` or `app-id.namespace`).
+    /// Invokes `call.method` of `target`: `app-id`, `app-id.namespace`, the name of an `HTTPEndpoint`, or a URL.
     ///
     /// The answer of the app is a success here whatever its status; `Err` means that there was no answer.
     pub async fn call(&self, target: &str, mut call: Call, trace: Option<&Context>) -> Result<Reply> {
         call.method = method::normalise(&call.method)
             .map_err(|error| failed(target, &status(3, &format!("invalid method: {error}"))))?;
-        let app = self.target(target).map_err(|error| failed(target, &error))?;
+        let callee = self.callee(target).map_err(|error| failed(target, &error))?;
         let endpoint = format!("{target}:{}", call.method);
         let policy = self.policies.app(target, &endpoint);
         if policy.is_none() {
             return self
-                .once(&app, call, trace, Retries::BuiltIn)
+                .once(&callee, call, trace, Retries::BuiltIn)
                 .await
                 .map_err(|error| refused(target, error));
         }
@@ -140,7 +147,7 @@ impl Invoke {
                     }
                 };
                 async {
-                    match self.once(&app, this, trace, Retries::None).await {
+                    match self.once(&callee, this, trace, Retries::None).await {
                         Ok(reply) if reply.status.is_success() => Ok(reply),
                         Ok(reply) => Err(Attempt {
                             failure: Failure::Answered(Box::new(reply)),
@@ -168,11 +175,18 @@ impl Invoke {
     /// One call without the target's policy.
     async fn once(
         &self,
-        app: &Target,
+        callee: &Callee<'_>,
         mut call: Call,
         trace: Option<&Context>,
         retries: Retries,
     ) -> std::result::Result<Reply, Error> {
+        let app = match callee {
+            Callee::App(app) => app,
+            Callee::Endpoint(name) => {
+                insert_trace(&mut call, trace);
+                return self.endpoint(name, call).await;
+            }
+        };
         if *app == self.me {
             let Some(channel) = &self.app else {
                 return Err(Error::Invalid(
@@ -186,96 +200,106 @@ impl Invoke {
         self.remote(app, call, trace, retries).await
     }
 
-    /// Serves a call that another sidecar sent.
+    /// Calls a service that has no sidecar. COMPAT(pkg/messaging/direct_messaging.go): nothing is forwarded about us.
+    async fn endpoint(&self, name: &str, call: Call) -> std::result::Result<Reply, Error> {
+        // A URL may hold credentials, and there is no end of URLs.
+        let label = if is_url(name) { "url" } else { name };
+        self.metrics.sent(label, Shape::Unary);
+        let started = tokio::time::Instant::now();
+        let reply = self.endpoints.invoke(name, call).await?;
+        self.metrics
+            .replied(label, answer(&reply.status), Shape::Unary, started.elapsed());
+        Ok(reply)
+    }
+
+    /// Serves a call that another sidecar sent. `caller` is whose certificate it showed; `None` without mTLS.
     pub async fn serve(
         &self,
         mut call: Call,
+        caller: Option<&Identity>,
         trace: Option<&Context>,
     ) -> std::result::Result<Reply, Refused> {
         let internal = |message: String| Refused { grpc: 13, message };
         let Some(channel) = &self.app else {
             return Err(internal(catalogue::NO_CHANNEL.to_owned()));
         };
-        call.method = method::normalise(&call.method).map_err(|error| Refused {
-            grpc: 3,
-            message: format!("invalid method: {error}"),
-        })?;
-        let caller = header(&call, wire::CALLER_APP_ID).to_owned();
-        self.metrics.received(&caller);
+        call.method = normalised(&call.method)?;
+        self.admit(caller, &call.method, Some(&call.verb))?;
+        let from = header(&call, wire::CALLER_APP_ID).to_owned();
+        self.metrics.received(&from);
         call.headers.remove(wire::DESTINATION_APP_ID);
         insert_trace(&mut call, trace);
+        let event_stream = call.event_stream;
         let reply = channel.invoke(call).await;
         self.metrics.answered(
-            &caller,
+            &from,
             reply
                 .as_ref()
                 .map_or(Answer::Grpc(13), |reply| answer(&reply.status)),
         );
-        reply.map_err(|error| internal(catalogue::channel_failed(error)))
+        let reply = reply.map_err(|error| internal(catalogue::channel_failed(error)))?;
+        // COMPAT(pkg/sse/sse.go): whoever waits for events is not shown an answer that has none.
+        if event_stream && matches!(reply.status, Status::Http(code) if !(200..300).contains(&code)) {
+            return Err(internal(catalogue::channel_failed(catalogue::NO_EVENTS)));
+        }
+        Ok(reply)
     }
 
-    /// Passes a gRPC request of any service on to the app named `target`, byte by byte in both directions.
-    pub async fn proxy(
+    /// Asks the app's rules about a caller.
+    fn admit(
         &self,
-        target: &str,
-        mut request: Request<Body>,
-        from: Origin,
-        trace: Option<&Context>,
-    ) -> std::result::Result<Response<Body>, Refused> {
-        let refused = |error: Error| Refused {
-            grpc: error.grpc_code(),
-            message: plain(error),
+        caller: Option<&Identity>,
+        method: &str,
+        verb: Option<&Method>,
+    ) -> std::result::Result<(), Refused> {
+        let Some(rules) = &self.access else {
+            return Ok(());
         };
-        let app = self
-            .target(target)
-            .map_err(|message| Refused { grpc: 3, message })?;
-        if app.app_id == self.me.app_id {
-            let Some(channel) = &self.app else {
-                return Err(Refused {
-                    grpc: 13,
-                    message: catalogue::NO_CHANNEL.to_owned(),
-                });
-            };
-            if let Some(trace) = trace {
-                insert_grpc_trace(request.headers_mut(), trace);
-            }
-            return channel.proxy(request).await.map_err(refused);
+        let decision = rules.decide(caller, method, verb);
+        let (app_id, trust_domain, namespace) = caller.map_or(("", "", ""), |caller| {
+            (
+                caller.app_id.as_str(),
+                caller.trust_domain.as_str(),
+                caller.namespace.as_str(),
+            )
+        });
+        let count = if decision.by_policy {
+            Access::by_app
+        } else {
+            Access::by_default
+        };
+        count(
+            &self.access_metrics,
+            decision.allowed,
+            app_id,
+            trust_domain,
+            namespace,
+        );
+        if decision.allowed {
+            return Ok(());
         }
-        if from == Origin::Peer {
-            // INVARIANT: a call that arrived from a peer never leaves to another peer.
-            return Err(Refused {
-                grpc: 5,
-                message: format!("app {target} is not behind this sidecar ({})", self.me.app_id),
-            });
+        let verb = verb.filter(|_| rules.is_http()).map_or("NONE", Method::as_str);
+        Err(Refused {
+            grpc: PERMISSION_DENIED,
+            message: catalogue::access_denied(caller, method, verb),
+        })
+    }
+
+    /// Who is called.
+    fn callee<'t>(&self, target: &'t str) -> std::result::Result<Callee<'t>, String> {
+        if self.endpoints.has(target) {
+            return Ok(Callee::Endpoint(target));
         }
-        let endpoint = self.pick(&app).await.map_err(refused)?;
-        let headers = request.headers_mut();
-        // The next sidecar goes by the callee's id; the app is not told how it was addressed.
-        headers.remove("dapr-app-id");
-        if let Some(trace) = trace {
-            insert_grpc_trace(headers, trace);
+        let app = self.target(target)?;
+        // COMPAT: a namespace behind the name of a resource is of no account.
+        match target.split_once('.') {
+            Some((name, _)) if self.endpoints.has(name) => Ok(Callee::Endpoint(name)),
+            _ => Ok(Callee::App(app)),
         }
-        for (name, value) in [
-            (wire::CALLER_APP_ID, &self.me.app_id),
-            (wire::CALLEE_APP_ID, &app.app_id),
-        ] {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(name, value);
-            }
-        }
-        if let Err(error) = self.peers.reach(&endpoint).await {
-            self.peers.forget(&endpoint);
-            self.names.unreachable(&app, &endpoint);
-            return Err(refused(error));
-        }
-        self.peers.proxy(&endpoint, request).await.map_err(refused)
     }
 
     /// `app-id` or `app-id.namespace`.
     fn target(&self, text: &str) -> std::result::Result<Target, String> {
-        if text.starts_with("http://") || text.starts_with("https://") {
-            return Err("invoking external URLs is not available in this version of Outrigger".to_owned());
-        }
         let mut parts = text.split('.');
         match (
             parts.next().filter(|id| !id.is_empty()),
@@ -294,107 +318,13 @@ impl Invoke {
             _ => Err(format!("invalid app id {text}")),
         }
     }
-
-    async fn remote(
-        &self,
-        app: &Target,
-        mut call: Call,
-        trace: Option<&Context>,
-        retries: Retries,
-    ) -> std::result::Result<Reply, Error> {
-        if call.body.at_hand().is_none() && call.body.length().is_some_and(|length| length <= REPLAY) {
-            let body = std::mem::take(&mut call.body);
-            let limit = usize::try_from(REPLAY).unwrap_or(usize::MAX);
-            call.body = body
-                .collect(limit)
-                .await
-                .map_err(|error| Error::Invalid(error.to_string()))?
-                .into();
-        }
-        let most = match retries {
-            Retries::BuiltIn => RETRIES,
-            Retries::None => 0,
-        };
-        let mut attempt = 0;
-        loop {
-            let endpoint = self.pick(app).await?;
-            // Looked at first: a sidecar that is not there must not cost a body that cannot be sent twice.
-            let reached = self.peers.reach(&endpoint).await;
-            let repeatable = reached.is_err() || call.body.at_hand().is_some();
-            let outcome = match reached {
-                Err(error) => Err(error),
-                Ok(()) => {
-                    let this = if repeatable && attempt < most {
-                        again(&call)
-                    } else {
-                        std::mem::take(&mut call)
-                    };
-                    self.metrics.sent(&app.app_id, Shape::Unary);
-                    let started = tokio::time::Instant::now();
-                    let outcome = self.peers.invoke(&endpoint, app, this, trace).await;
-                    if let Ok(reply) = &outcome {
-                        self.metrics.replied(
-                            &app.app_id,
-                            answer(&reply.status),
-                            Shape::Unary,
-                            started.elapsed(),
-                        );
-                    }
-                    outcome
-                }
-            };
-            match outcome {
-                Ok(reply) => return Ok(reply),
-                Err(error) if matches!(error.grpc_code(), UNAVAILABLE | UNAUTHENTICATED) => {
-                    self.peers.forget(&endpoint);
-                    self.names.unreachable(app, &endpoint);
-                    if attempt >= most || !repeatable {
-                        return Err(status(
-                            error.grpc_code(),
-                            &format!(
-                                "failed to invoke target {} after {attempt} retries. Error: {error}",
-                                app.app_id
-                            ),
-                        ));
-                    }
-                    attempt += 1;
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// One of the instances of an app, in turn.
-    async fn pick(&self, app: &Target) -> std::result::Result<Endpoint, Error> {
-        let mut tries = 1;
-        loop {
-            let mut found = self
-                .names
-                .resolve(app)
-                .await
-                .map_err(|error| Error::Invalid(error.to_string()))?;
-            if !found.is_empty() {
-                let turn = self.next.fetch_add(1, Ordering::Relaxed) % found.len();
-                return Ok(found.swap_remove(turn));
-            }
-            if tries == RESOLVE_TRIES {
-                return Err(Error::Invalid(format!(
-                    "couldn't find service: {}; is a sidecar with this app id running?",
-                    app.app_id
-                )));
-            }
-            tries += 1;
-            tokio::time::sleep(RESOLVE_PAUSE).await;
-        }
-    }
 }
 
-/// Whether a call to a sidecar that went away is repeated here, or by the policy around it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Retries {
-    BuiltIn,
-    None,
+/// Who a target names.
+enum Callee<'t> {
+    App(Target),
+    /// A resource by its name, or a URL.
+    Endpoint(&'t str),
 }
 
 /// A call that its policy may repeat.
@@ -447,6 +377,13 @@ fn again(call: &Call) -> Call {
     }
 }
 
+fn normalised(method: &str) -> std::result::Result<String, Refused> {
+    method::normalise(method).map_err(|error| Refused {
+        grpc: 3,
+        message: format!("invalid method: {error}"),
+    })
+}
+
 /// The app sees the trace of the last hop.
 fn insert_trace(call: &mut Call, trace: Option<&Context>) {
     if let Some(trace) = trace {
@@ -467,14 +404,6 @@ fn answer(status: &Status) -> Answer {
             Answer::Http(StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
         }
         Status::Grpc { code, .. } => Answer::Grpc(*code),
-    }
-}
-
-/// The text of an error without the frame that gRPC clients put around it themselves.
-fn plain(error: Error) -> String {
-    match error {
-        Error::Status { message, .. } => message,
-        other => other.to_string(),
     }
 }
 

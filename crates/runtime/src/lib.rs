@@ -3,9 +3,11 @@
 //!
 //! First file for a newcomer: `pubsub/publish.rs`.
 
+pub mod access;
 pub mod catalogue;
 pub mod components;
 pub mod configuration;
+pub mod endpoints;
 pub mod error;
 pub mod health;
 pub mod invoke;

@@ -8,6 +8,7 @@ use outrigger_channel::app::gated::Gated;
 use outrigger_channel::app::grpc::GrpcApp;
 use outrigger_channel::app::http::HttpApp;
 use outrigger_channel::app::{self, AppChannel};
+use outrigger_channel::endpoint::Endpoints;
 use outrigger_channel::peer::Peers;
 use outrigger_component::metadata::Metadata;
 use outrigger_component::registry::Registry;
@@ -18,13 +19,15 @@ use outrigger_daemon::metrics;
 use outrigger_daemon::ready::Ready;
 use outrigger_daemon::tasks::Spawner;
 use outrigger_daemon::trace::Tracer;
-use outrigger_daemon::version;
+use outrigger_daemon::{tls, version};
 use outrigger_resiliency::load;
 use outrigger_resources::configuration::Configuration;
 use outrigger_resources::disk::{self, Audience, Documents};
 use outrigger_resources::{component, http_endpoint, resiliency, subscription};
+use outrigger_runtime::access::{self, Rules};
 use outrigger_runtime::components::{self, Components, Identity};
 use outrigger_runtime::configuration::{self, Configuration as ConfigurationBlock};
+use outrigger_runtime::endpoints;
 use outrigger_runtime::health::Health;
 use outrigger_runtime::invoke::{self, Invoke};
 use outrigger_runtime::lock::Lock;
@@ -55,6 +58,10 @@ pub(crate) enum Error {
     Metrics(String),
     #[error("invalid app channel: {0}")]
     App(#[from] outrigger_channel::error::Error),
+    #[error("invalid app channel: {0}")]
+    Tls(#[from] tls::Error),
+    #[error(transparent)]
+    Access(#[from] access::Error),
     #[error("name resolution {name:?}: {cause}")]
     Resolver {
         name: String,
@@ -101,12 +108,6 @@ pub(crate) struct Assembled {
 
 /// Safety rules that this version cannot enforce must not be dropped silently.
 pub(crate) fn refuse(configuration: &Configuration) -> Result<(), Error> {
-    let access = &configuration.access_control;
-    if !access.policies.is_empty() || access.default_action.eq_ignore_ascii_case("deny") {
-        return Err(Error::Missing(
-            "spec.accessControl (rules for who may call this app)",
-        ));
-    }
     if configuration.mtls.enabled {
         return Err(Error::Missing("spec.mtls.enabled (encryption between sidecars)"));
     }
@@ -131,18 +132,13 @@ impl Context<'_> {
                 metrics: metrics::Resiliency::new(self.metrics),
             }),
         ));
-        let endpoints = self.documents::<http_endpoint::HttpEndpoint>(&documents)?;
-        if !endpoints.is_empty() {
-            self.log.warn(format_args!(
-                "{} HTTPEndpoint resources have no effect: HTTP endpoints are not available in this version of Outrigger",
-                endpoints.len()
-            ));
-        }
         let instance = self.instance();
         let names = self.names(&instance).await?;
         let (healthy, health) = watch::channel(false);
         let app = self.app(&health)?;
         let components = self.components(&documents, &instance).await?;
+        let endpoint_documents = self.documents::<http_endpoint::HttpEndpoint>(&documents)?;
+        let endpoints = Arc::new(self.endpoints(&endpoint_documents, &components).await);
         let component_metrics = Arc::new(metrics::Component::new(self.metrics, self.config.namespace()));
         let pubsub = Arc::new(Pubsub::new(pubsub::Parts {
             app_id: self.config.app_id.clone(),
@@ -166,11 +162,17 @@ impl Context<'_> {
             app: app.clone(),
             peers: Arc::new(Peers::new(me, self.config.body_limit, self.spawner.clone())),
             names: names.clone(),
+            endpoints,
+            access: Rules::new(
+                &self.configuration.access_control,
+                !self.config.protocol.is_grpc(),
+            )?,
             host_address: self.config.host_address.clone(),
             host_name: self.config.host_name.clone(),
             policies: policies.clone(),
             body_limit: self.config.body_limit,
             metrics: metrics::Invocation::new(self.metrics),
+            access_metrics: metrics::Access::new(self.metrics),
         }));
         let metadata = Arc::new(metadata::Metadata::new(
             self.facts(&documents)?,
@@ -289,23 +291,35 @@ impl Context<'_> {
         let Some(app) = &self.config.app else {
             return Ok(None);
         };
-        let channel = match app.protocol {
-            Protocol::Grpc => Arc::new(GrpcApp::new(
+        let tls = |protocols: &[&[u8]]| {
+            let settings = tls::Client {
+                trust: tls::Trust::Anybody,
+                identity: None,
+                protocols,
+            };
+            let config = app.protocol.is_secure().then(|| tls::client(&settings));
+            config.transpose().map(|config| config.map(Arc::new))
+        };
+        let channel = if app.protocol.is_grpc() {
+            Arc::new(GrpcApp::new(
                 app::grpc::Config {
                     host: app.host.clone(),
                     port: app.port,
+                    tls: tls(&[b"h2"])?,
                     token: self.config.app_token.0.clone(),
                     max_concurrency: app.max_concurrency,
                     limit: self.config.body_limit,
                     health_timeout: app.health_timeout,
                 },
                 self.spawner.clone(),
-            )?) as Arc<dyn AppChannel>,
-            Protocol::Http | Protocol::H2c => Arc::new(HttpApp::new(
+            )?) as Arc<dyn AppChannel>
+        } else {
+            Arc::new(HttpApp::new(
                 app::http::Config {
                     host: app.host.clone(),
                     port: app.port,
-                    h2c: app.protocol == Protocol::H2c,
+                    http2: app.protocol == Protocol::H2c,
+                    tls: tls(&[b"http/1.1"])?,
                     token: self.config.app_token.0.clone(),
                     max_concurrency: app.max_concurrency,
                     health_path: app.health_path.clone(),
@@ -313,7 +327,7 @@ impl Context<'_> {
                 },
                 &self.config.app_id,
                 self.spawner.clone(),
-            )?),
+            )?)
         };
         Ok(Some(match app.health {
             Some(_) => Arc::new(Gated::new(channel, health.clone())),
@@ -330,10 +344,7 @@ impl Context<'_> {
                 pod: self.config.pod_name.clone(),
             },
             instance: instance.clone(),
-            environment: components::secrets::Environment {
-                lookup: self.environment.lookup(),
-                allowed: self.config.env_keys.clone(),
-            },
+            environment: self.variables(),
             default_secret_store: String::new(),
             denied: self.configuration.denied_components.clone(),
             secret_scopes: self.configuration.secrets.clone(),
@@ -342,6 +353,40 @@ impl Context<'_> {
             component_log: self.log.scope("dapr.contrib"),
         };
         Ok(Components::load(&settings, self.documents::<component::Component>(documents)?).await?)
+    }
+
+    /// What `envRef` may see.
+    fn variables(&self) -> components::secrets::Environment {
+        components::secrets::Environment {
+            lookup: self.environment.lookup(),
+            allowed: self.config.env_keys.clone(),
+        }
+    }
+
+    /// Services without a sidecar. Those that cannot be used are named in the log; the sidecar starts all the same.
+    async fn endpoints(
+        &self,
+        documents: &[http_endpoint::HttpEndpoint],
+        components: &Components,
+    ) -> Endpoints {
+        let log = self.log.scope("dapr.runtime.processor");
+        let sources = endpoints::Sources {
+            components: &components.live().now(),
+            environment: &self.variables(),
+            default_store: "",
+            log: &log,
+        };
+        let endpoints = Endpoints::new(sources.resolve(documents).await, self.spawner);
+        for (name, reason) in endpoints.broken() {
+            log.error(format_args!("HTTPEndpoint {name} cannot be used: {reason}"));
+        }
+        for document in documents {
+            log.info(format_args!(
+                "HTTP endpoint loaded: {} ({})",
+                document.name, document.base_url
+            ));
+        }
+        endpoints
     }
 
     fn facts(&self, documents: &Documents) -> Result<Facts, disk::Duplicates> {
@@ -355,7 +400,11 @@ impl Context<'_> {
                 .into_iter()
                 .map(str::to_owned)
                 .collect(),
-            http_endpoints: Vec::new(),
+            http_endpoints: self
+                .documents::<http_endpoint::HttpEndpoint>(documents)?
+                .into_iter()
+                .map(|document| document.name)
+                .collect(),
             resiliencies: self
                 .documents::<resiliency::Resiliency>(documents)?
                 .into_iter()
@@ -363,7 +412,7 @@ impl Context<'_> {
                 .collect(),
             app: AppConnection {
                 port: app.map_or(0, |app| app.port),
-                protocol: self.config.protocol_name.clone(),
+                protocol: self.config.protocol.name().to_owned(),
                 channel_address: app.map(|app| app.host.clone()).unwrap_or_default(),
                 max_concurrency: app
                     .and_then(|app| app.max_concurrency)
@@ -372,7 +421,7 @@ impl Context<'_> {
                 health: app.and_then(|app| {
                     let health = app.health?;
                     Some(AppHealth {
-                        path: if app.protocol == Protocol::Grpc {
+                        path: if app.protocol.is_grpc() {
                             String::new()
                         } else {
                             app.health_path.clone()

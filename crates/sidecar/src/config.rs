@@ -67,17 +67,30 @@ impl fmt::Debug for Token {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     Http,
+    Https,
     H2c,
     Grpc,
+    Grpcs,
 }
 
 impl Protocol {
     pub fn name(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::Https => "https",
             Self::H2c => "h2c",
             Self::Grpc => "grpc",
+            Self::Grpcs => "grpcs",
         }
+    }
+
+    pub fn is_grpc(self) -> bool {
+        matches!(self, Self::Grpc | Self::Grpcs)
+    }
+
+    /// With TLS. COMPAT(pkg/runtime/channels/channels.go): an app beside its sidecar may show any certificate.
+    pub fn is_secure(self) -> bool {
+        matches!(self, Self::Https | Self::Grpcs)
     }
 }
 
@@ -118,7 +131,8 @@ pub struct Config {
     /// From `NAMESPACE`; empty when not set, which some rules tell from `default`.
     pub namespace_variable: String,
     pub app: Option<App>,
-    pub protocol_name: String,
+    /// How the app is spoken to, or would be.
+    pub protocol: Protocol,
     pub listen: Listen,
     pub http_port: u16,
     pub grpc_port: u16,
@@ -187,7 +201,8 @@ impl Config {
         }
         let http_port = port("dapr-http-port", &flags.dapr_http_port)?;
         let grpc_port = port("dapr-grpc-port", &flags.dapr_grpc_port)?;
-        let app = app(&flags)?;
+        let protocol = protocol(&flags)?;
+        let app = app(&flags, protocol)?;
         if let Some(app) = &app {
             for (flag, own) in [("dapr-http-port", http_port), ("dapr-grpc-port", grpc_port)] {
                 if app.port == own {
@@ -222,7 +237,7 @@ impl Config {
         let config = Self {
             namespace_variable: environment.get("NAMESPACE").unwrap_or_default(),
             app,
-            protocol_name: flags.app_protocol.clone(),
+            protocol,
             listen: listen(&flags),
             http_port,
             grpc_port,
@@ -398,23 +413,26 @@ fn warnings(flags: &Flags, environment: &Environment) -> Vec<String> {
         .collect()
 }
 
-fn app(flags: &Flags) -> Result<Option<App>, Error> {
-    let protocol = match (flags.app_protocol.to_ascii_lowercase().as_str(), flags.app_ssl) {
-        ("http", false) => Protocol::Http,
-        ("h2c", false) => Protocol::H2c,
-        ("grpc", false) => Protocol::Grpc,
-        ("https" | "grpcs", _) | ("http" | "grpc" | "h2c", true) => {
-            return Err(Error::Missing(
-                "TLS towards the app (--app-protocol https|grpcs, --app-ssl)",
-            ));
-        }
-        (other, _) => {
-            return Err(Error::Value {
-                flag: "app-protocol",
-                reason: format!("{other:?} is none of http, https, h2c, grpc, grpcs"),
-            });
-        }
-    };
+/// COMPAT(pkg/runtime/config.go): `--app-ssl` turns http and grpc into their encrypted forms.
+fn protocol(flags: &Flags) -> Result<Protocol, Error> {
+    Ok(
+        match (flags.app_protocol.to_ascii_lowercase().as_str(), flags.app_ssl) {
+            ("http", false) | ("", _) => Protocol::Http,
+            ("https", _) | ("http", true) => Protocol::Https,
+            ("h2c", _) => Protocol::H2c,
+            ("grpc", false) => Protocol::Grpc,
+            ("grpcs", _) | ("grpc", true) => Protocol::Grpcs,
+            (other, _) => {
+                return Err(Error::Value {
+                    flag: "app-protocol",
+                    reason: format!("{other:?} is none of http, https, h2c, grpc, grpcs"),
+                });
+            }
+        },
+    )
+}
+
+fn app(flags: &Flags, protocol: Protocol) -> Result<Option<App>, Error> {
     if flags.app_port.is_empty() || flags.app_port == "0" {
         return Ok(None);
     }

@@ -9,8 +9,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use outrigger_channel::body::Body;
+use outrigger_channel::dial::Dial;
+use outrigger_channel::endpoint::Endpoints;
 use outrigger_channel::error::Error;
-use outrigger_channel::h2::Connection;
+use outrigger_channel::h2::Pool;
 use outrigger_channel::peer::Peers;
 use outrigger_channel::wire::{self, Frames};
 use outrigger_component::metadata::Metadata as Properties;
@@ -62,8 +64,8 @@ pub(super) struct Bench {
     pub(super) internal: String,
     /// Another sidecar, of the app `front`.
     pub(super) peers: Peers,
-    raw: Connection,
-    peer: Connection,
+    raw: Pool,
+    peer: Pool,
     registry: metrics::Registry,
     log: Log,
     lines: Lines,
@@ -179,11 +181,14 @@ impl Bench {
             })),
             peers: Arc::new(Alone),
             names: Arc::new(Alone),
+            endpoints: Arc::new(Endpoints::new([], &tasks.spawner())),
+            access: None,
             host_address: "127.0.0.1".to_owned(),
             host_name: "host".to_owned(),
             policies: Arc::clone(&policies),
             body_limit: LIMIT,
             metrics: metrics::Invocation::new(&registry),
+            access_metrics: metrics::Access::new(&registry),
         }));
         let internal = Internal::new(Arc::clone(&invoke), tracer.clone(), "shop".to_owned(), LIMIT);
         let shutdowns = Arc::new(Mutex::new(Vec::new()));
@@ -332,8 +337,8 @@ async fn in_time<T>(work: impl Future<Output = T>) -> T {
         .expect("no answer in time")
 }
 
-fn connection(address: &str, spawner: Spawner) -> Connection {
-    Connection::new(address.to_owned(), "the test".to_owned(), spawner)
+fn connection(address: &str, spawner: Spawner) -> Pool {
+    Pool::new(Dial::plain(address.to_owned()), "the test".to_owned(), spawner)
 }
 
 /// Serves HTTP/2 on a free port and tells where.

@@ -10,7 +10,7 @@ use outrigger_channel::app::{AppChannel, Outcome, Subscription, TopicEvent};
 use outrigger_channel::body::{Body, Error as BodyError};
 use outrigger_channel::call::{Call, Reply, Status};
 use outrigger_channel::error::Error as ChannelError;
-use outrigger_channel::h2::Connection;
+use outrigger_channel::h2::Pool;
 use outrigger_channel::peer::PeerChannel;
 use outrigger_channel::wire;
 use outrigger_component::Component;
@@ -27,7 +27,7 @@ use std::task::{Context, Poll, ready};
 
 /// The app `shop`. Its gRPC side is at the end of `proxied`.
 pub(super) struct App {
-    pub(super) proxied: Connection,
+    pub(super) proxied: Pool,
 }
 
 #[async_trait::async_trait]

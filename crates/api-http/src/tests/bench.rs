@@ -2,6 +2,7 @@
 
 use super::fakes::Fake;
 use crate::{Blocks, Config, Door, Parts, Shutdown};
+use outrigger_channel::endpoint::Endpoints;
 use outrigger_component::metadata::Metadata as Properties;
 use outrigger_component::resolver::Target;
 use outrigger_component::{pubsub, state};
@@ -177,11 +178,14 @@ impl Bench {
                 app: Some(Arc::new(fake.clone())),
                 peers: Arc::new(fake.clone()),
                 names: Arc::new(fake.clone()),
+                endpoints: Arc::new(Endpoints::new([], &tasks.spawner())),
+                access: None,
                 host_address: "127.0.0.1".to_owned(),
                 host_name: "host".to_owned(),
                 policies: Arc::clone(&policies),
                 body_limit: 1 << 20,
                 metrics: metrics::Invocation::new(&registry),
+                access_metrics: metrics::Access::new(&registry),
             })),
             state: Arc::new(State::new(
                 live.clone(),

@@ -8,7 +8,7 @@ use crate::body::Body;
 use crate::call::{Call, Reply, Status};
 use crate::error::Error;
 use crate::grpc::{self, Answer};
-use crate::h2::Connection;
+use crate::h2::Pool;
 use crate::peer::insert_trace;
 use crate::wire;
 use base64::Engine as _;
@@ -43,6 +43,8 @@ const UNIMPLEMENTED: i32 = 12;
 pub struct Config {
     pub host: String,
     pub port: u16,
+    /// With TLS: `grpcs`.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
     /// Sent as `dapr-api-token` with every call; empty means none.
     pub token: String,
     /// Calls to the app at once; `None` is no limit.
@@ -53,7 +55,7 @@ pub struct Config {
 }
 
 pub struct GrpcApp {
-    connection: Connection,
+    pool: Pool,
     token: Option<HeaderValue>,
     permits: Option<Arc<Semaphore>>,
     limit: usize,
@@ -63,11 +65,7 @@ pub struct GrpcApp {
 impl GrpcApp {
     /// Connects lazily: the app may start after the sidecar.
     pub fn new(config: Config, spawner: Spawner) -> Result<Self, Error> {
-        let host = if config.host.contains(':') {
-            format!("[{}]", config.host)
-        } else {
-            config.host
-        };
+        let dial = super::dial(&config.host, config.port, config.tls)?;
         let mut token = (!config.token.is_empty())
             .then(|| HeaderValue::from_str(&config.token))
             .transpose()
@@ -78,7 +76,7 @@ impl GrpcApp {
             token.set_sensitive(true);
         }
         Ok(Self {
-            connection: Connection::new(format!("{host}:{}", config.port), "the app".to_owned(), spawner),
+            pool: Pool::new(dial, "the app".to_owned(), spawner),
             token,
             permits: config.max_concurrency.map(|most| Arc::new(Semaphore::new(most))),
             limit: config.limit,
@@ -103,7 +101,7 @@ impl GrpcApp {
             Some(permits) => permits.acquire().await.ok(),
         };
         self.add_token(&mut headers);
-        grpc::unary(&self.connection, path, headers, message, self.limit).await
+        grpc::unary(&self.pool, path, headers, message, self.limit).await
     }
 }
 
@@ -237,7 +235,7 @@ impl AppChannel for GrpcApp {
     async fn proxy(&self, mut request: Request<Body>) -> Result<Response<Body>, Error> {
         request.headers_mut().remove("dapr-api-token");
         self.add_token(request.headers_mut());
-        Ok(self.connection.send(request).await?.map(Body::from))
+        Ok(self.pool.send(request).await?.map(Body::from))
     }
 
     async fn healthy(&self) -> Result<(), Error> {

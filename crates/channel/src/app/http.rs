@@ -1,4 +1,4 @@
-//! An app that speaks HTTP: HTTP/1.1 or, with `h2c`, HTTP/2 without TLS.
+//! An app that speaks HTTP: HTTP/1.1, with TLS (`https`) or without, or HTTP/2 without TLS (`h2c`).
 //!
 //! COMPAT(pkg/channel/http/http_channel.go, pkg/runtime/subscription/postman/http): routes, headers and status rules.
 
@@ -8,7 +8,8 @@ use super::{AppChannel, Bulk, Outcome, Rule, Subscription, TopicEvent};
 use crate::body::Body;
 use crate::call::{Call, Reply, Status};
 use crate::error::Error;
-use crate::h2::Connection;
+use crate::h2;
+use crate::path;
 use crate::wire;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
@@ -29,8 +30,10 @@ const ANSWER_LIMIT: usize = 4 << 20;
 pub struct Config {
     pub host: String,
     pub port: u16,
-    /// HTTP/2 without TLS instead of HTTP/1.1.
-    pub h2c: bool,
+    /// HTTP/2 instead of HTTP/1.1.
+    pub http2: bool,
+    /// With TLS.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
     /// Sent as `dapr-api-token` with every request; empty means none.
     pub token: String,
     /// Requests to the app at once; `None` is no limit.
@@ -51,18 +54,13 @@ pub struct HttpApp {
 
 enum Transport {
     Http1(http1::Pool),
-    Http2(Box<Connection>),
+    Http2(Box<h2::Pool>),
 }
 
 impl HttpApp {
     /// Connects lazily: the app may start after the sidecar. `app_id` goes out with `GET /dapr/subscribe`.
     pub fn new(config: Config, app_id: &str, spawner: Spawner) -> Result<Self, Error> {
-        let host = if config.host.contains(':') {
-            format!("[{}]", config.host)
-        } else {
-            config.host.clone()
-        };
-        let address = format!("{host}:{}", config.port);
+        let dial = super::dial(&config.host, config.port, config.tls)?;
         let value = |text: &str, what: &str| {
             HeaderValue::from_str(text).map_err(|_| {
                 Error::Invalid(format!("{what} has characters that cannot be in an HTTP header"))
@@ -75,16 +73,16 @@ impl HttpApp {
             token.set_sensitive(true);
         }
         Ok(Self {
-            authority: value(&address, "the app's address")?,
+            authority: value(dial.address(), "the app's address")?,
             token,
             permits: config.max_concurrency.map(|most| Arc::new(Semaphore::new(most))),
             health_path: format!("/{}", config.health_path.trim_start_matches('/')),
             health_timeout: config.health_timeout,
             app_id: value(app_id, "the app id")?,
-            transport: if config.h2c {
-                Transport::Http2(Box::new(Connection::new(address, "the app".to_owned(), spawner)))
+            transport: if config.http2 {
+                Transport::Http2(Box::new(h2::Pool::new(dial, "the app".to_owned(), spawner)))
             } else {
-                Transport::Http1(http1::Pool::new(address))
+                Transport::Http1(http1::Pool::new(dial))
             },
         })
     }
@@ -101,7 +99,7 @@ impl HttpApp {
                 request.headers_mut().insert(HOST, self.authority.clone());
                 pool.send(request).await?
             }
-            Transport::Http2(connection) => connection.send(request).await?.map(Body::from),
+            Transport::Http2(pool) => pool.send(request).await?.map(Body::from),
         };
         Ok(match permit {
             None => response,
@@ -226,17 +224,11 @@ impl AppChannel for HttpApp {
         if call.verb == Method::CONNECT {
             return Err(Error::Invalid("invalid HTTP verb".to_owned()));
         }
-        let mut path = String::with_capacity(call.method.len() + call.query.len() + 2);
-        path.push('/');
-        escape_path(&mut path, call.method.trim_start_matches('/'));
-        if !call.query.is_empty() {
-            path.push('?');
-            path.push_str(&call.query);
-        }
+        let path = path::and_query(&call.method, &call.query)?;
         let length = call.headers.get(CONTENT_LENGTH).cloned();
         let mut headers = call.headers;
         headers.remove(CONTENT_LENGTH);
-        if let (Some(length), true) = (length, matches!(call.body, Body::Stream(_) | Body::Incoming(_))) {
+        if let (Some(length), true) = (length, call.body.at_hand().is_none()) {
             // The length the caller announced goes on, so that the app sees no chunked body where there was none.
             headers.insert(CONTENT_LENGTH, length);
         }
@@ -313,36 +305,6 @@ fn outcome(status: u16, body: &[u8]) -> Result<Outcome, Error> {
                 String::from_utf8_lossy(body)
             ),
         }),
-    }
-}
-
-/// Percent-encodes what cannot stand in a path; `/` and the sub-delimiters stay. Source: RFC 3986 section 3.3.
-fn escape_path(out: &mut String, path: &str) {
-    for byte in path.bytes() {
-        match byte {
-            b'a'..=b'z'
-            | b'A'..=b'Z'
-            | b'0'..=b'9'
-            | b'-'
-            | b'.'
-            | b'_'
-            | b'~'
-            | b'/'
-            | b'!'
-            | b'$'
-            | b'&'
-            | b'\''
-            | b'('
-            | b')'
-            | b'*'
-            | b'+'
-            | b','
-            | b';'
-            | b'='
-            | b':'
-            | b'@' => out.push(char::from(byte)),
-            other => out.push_str(&format!("%{other:02X}")),
-        }
     }
 }
 

@@ -7,9 +7,11 @@
 //! INVARIANT: a connection goes back only after its answer was read to the end.
 
 use crate::body::{self, Body};
+use crate::dial::{Dial, Stream};
 use crate::error::Error;
 use crate::h2;
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -19,12 +21,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
-use tokio::net::TcpStream;
 
 /// Idle connections kept; more are closed when their exchange ends.
 const KEPT: usize = 512;
 
-type Driver = http1::Connection<TokioIo<TcpStream>, Body>;
+type Driver = http1::Connection<TokioIo<Stream>, Body>;
 
 struct Link {
     sender: http1::SendRequest<Body>,
@@ -38,16 +39,16 @@ pub(crate) struct Pool {
 }
 
 struct Shared {
-    address: String,
+    dial: Dial,
     idle: Mutex<Vec<Link>>,
 }
 
 impl Pool {
-    /// `address` is `host:port`; nothing is connected yet.
-    pub(crate) fn new(address: String) -> Self {
+    /// Nothing is connected yet.
+    pub(crate) fn new(dial: Dial) -> Self {
         Self {
             shared: Arc::new(Shared {
-                address,
+                dial,
                 idle: Mutex::new(Vec::new()),
             }),
         }
@@ -65,7 +66,7 @@ impl Pool {
             match exchange(&mut link.driver, answer).await {
                 Ok(response) => return Ok(self.answer(link, response).await),
                 Err((_, Some(unsent))) if !fresh => request = unsent,
-                Err((error, _)) => return Err(Error::Unavailable(describe(&self.shared.address, &error))),
+                Err((error, _)) => return Err(self.shared.failed(&h2::describe(&error))),
             }
         }
     }
@@ -74,6 +75,7 @@ impl Pool {
     async fn answer(&self, link: Link, response: Response<Incoming>) -> Response<Body> {
         let (head, incoming) = response.into_parts();
         let mut stream = Answer {
+            announced: head.headers.contains_key(CONTENT_LENGTH),
             incoming,
             link: Some(link),
             pool: self.shared.clone(),
@@ -125,16 +127,11 @@ impl Shared {
     }
 
     async fn connect(&self) -> Result<Link, Error> {
-        let stream = TcpStream::connect(&self.address)
-            .await
-            .map_err(|error| Error::Unavailable(describe(&self.address, &error)))?;
-        stream
-            .set_nodelay(true)
-            .map_err(|error| Error::Unavailable(describe(&self.address, &error)))?;
+        let stream = self.dial.connect().await.map_err(|error| self.failed(&error))?;
         let (sender, driver) = http1::Builder::new()
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| Error::Unavailable(describe(&self.address, &error)))?;
+            .map_err(|error| self.failed(&h2::describe(&error)))?;
         Ok(Link {
             sender,
             driver: Box::pin(driver),
@@ -155,10 +152,13 @@ impl Shared {
             idle.push(link);
         }
     }
-}
 
-fn describe(address: &str, error: &dyn std::error::Error) -> String {
-    format!("cannot reach the app at {address}: {}", h2::describe(error))
+    fn failed(&self, cause: &dyn std::fmt::Display) -> Error {
+        Error::Unavailable(format!(
+            "cannot reach the app at {}: {cause}",
+            self.dial.address()
+        ))
+    }
 }
 
 type Failure = (hyper::Error, Option<Request<Body>>);
@@ -188,6 +188,8 @@ async fn exchange(
 /// The body of an answer, together with the connection it arrives on.
 struct Answer {
     incoming: Incoming,
+    /// The app said how long the body would be.
+    announced: bool,
     link: Option<Link>,
     pool: Arc<Shared>,
     ended: bool,
@@ -230,6 +232,10 @@ impl HttpBody for Answer {
                 Poll::Ready(Some(Err(error))) => {
                     this.ended = true;
                     this.link = None;
+                    // COMPAT(pkg/channel/http/http_channel.go): an app that announced more than it sent has sent all.
+                    if this.announced && is_cut_off(&error) {
+                        return Poll::Ready(None);
+                    }
                     return Poll::Ready(Some(Err(error.into())));
                 }
                 Poll::Pending if driven => return Poll::Pending,
@@ -251,9 +257,16 @@ impl HttpBody for Answer {
         self.ended
     }
 
+    /// Never exact: an app may send less than it announced, and who announces it again must then break its promise.
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        SizeHint::default()
     }
+}
+
+/// The connection ended before the body did.
+fn is_cut_off(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::UnexpectedEof)
 }
 
 /// An answer whose first piece was already taken.

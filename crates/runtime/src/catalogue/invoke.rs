@@ -2,6 +2,7 @@
 
 use super::Category::Invocation;
 use super::{Code, grpc, row};
+use crate::access::Identity;
 use crate::error::ApiError;
 use std::fmt::Display;
 
@@ -35,4 +36,13 @@ pub const NO_CHANNEL: &str = "app channel is not initialized";
 
 pub fn channel_failed(cause: impl Display) -> String {
     format!("error invoking app channel: {cause}")
+}
+
+/// What an app that answers a request for events with a failure comes to.
+pub const NO_EVENTS: &str = "no response received from stream";
+
+/// What the rules of an app answer to a caller. `verb` is `NONE` where none counts.
+pub fn access_denied(caller: Option<&Identity>, method: &str, verb: &str) -> String {
+    let id = caller.map(ToString::to_string).unwrap_or_default();
+    format!("access control policy has denied access to id: {id} operation: {method} verb: {verb}")
 }

@@ -12,7 +12,9 @@ use outrigger_resources::component::Component;
 use outrigger_resources::property::Item;
 use outrigger_resources::references::{self, Secrets};
 use outrigger_resources::template;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Reads one environment variable; the composition root supplies it.
 pub type Lookup = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -44,22 +46,11 @@ pub async fn resolve(
     environment: &Environment,
     log: &Log,
 ) -> Vec<Item> {
-    let mut fetched = Secrets::new();
-    if let Some(store) = store {
-        let request: Metadata = [("namespace", document.namespace.as_str())].into_iter().collect();
-        for name in references::secrets(&document.metadata) {
-            match tokio::time::timeout(document.init_timeout, store.store.get(name, &request)).await {
-                Ok(Ok(secret)) => {
-                    fetched.insert(name.to_owned(), secret.0);
-                }
-                Ok(Err(error)) => log.error(format_args!("Error getting secret: {error}")),
-                Err(_) => log.error(format_args!(
-                    "Error getting secret: {name:?} of {}: no answer within {:?}",
-                    store.name, document.init_timeout
-                )),
-            }
-        }
-    }
+    let names = references::secrets(&document.metadata);
+    let fetched = match store {
+        Some(store) => fetch(names, store, (&document.namespace, document.init_timeout), log).await,
+        None => Secrets::new(),
+    };
     let mut items = document.metadata.clone();
     let warnings = references::resolve(
         &mut items,
@@ -71,6 +62,30 @@ pub async fn resolve(
         log.warn(format_args!("Component {} {warning}", document.name));
     }
     items
+}
+
+/// Fetches secrets for a document of a namespace, each no longer than the time given. What fails is logged and left out.
+pub async fn fetch(
+    names: BTreeSet<&str>,
+    store: &SecretStore,
+    (namespace, patience): (&str, Duration),
+    log: &Log,
+) -> Secrets {
+    let mut fetched = Secrets::new();
+    let request: Metadata = [("namespace", namespace)].into_iter().collect();
+    for name in names {
+        match tokio::time::timeout(patience, store.store.get(name, &request)).await {
+            Ok(Ok(secret)) => {
+                fetched.insert(name.to_owned(), secret.0);
+            }
+            Ok(Err(error)) => log.error(format_args!("Error getting secret: {error}")),
+            Err(_) => log.error(format_args!(
+                "Error getting secret: {name:?} of {}: no answer within {patience:?}",
+                store.name
+            )),
+        }
+    }
+    fetched
 }
 
 /// The items as text, placeholders replaced.

@@ -1,17 +1,23 @@
 use super::{Invoke, Origin, Parts};
+use crate::access::{Identity, Rules};
+use crate::fakes::Bench;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use outrigger_channel::app::{AppChannel, Outcome, Subscription, TopicEvent};
 use outrigger_channel::body::Body;
 use outrigger_channel::call::{Call, Reply, Status};
+use outrigger_channel::endpoint::Endpoints;
 use outrigger_channel::error::Error;
 use outrigger_channel::peer::PeerChannel;
 use outrigger_component::Component;
 use outrigger_component::error::Result as ComponentResult;
 use outrigger_component::resolver::{Endpoint, NameResolver, Target};
-use outrigger_daemon::metrics::{Invocation, Registry, Settings};
+use outrigger_daemon::drain;
+use outrigger_daemon::metrics::{Access, Invocation};
+use outrigger_daemon::tasks::Tasks;
 use outrigger_daemon::trace::Context;
 use outrigger_resiliency::load::load;
+use outrigger_resources::configuration::access::AccessControl;
 use std::sync::{Arc, Mutex};
 
 fn me() -> Target {
@@ -35,6 +41,9 @@ impl AppChannel for App {
         self.0.lock().unwrap().push(call.method.clone());
         if call.method == "down" {
             return Err(Error::Unavailable("gone".into()));
+        }
+        if let Ok(status) = call.method.parse() {
+            return Ok(Reply::http(status, Bytes::from_static(b"why")));
         }
         let mut reply = Reply::http(201, call.body);
         reply.headers = call.headers;
@@ -109,12 +118,21 @@ impl NameResolver for Names {
 }
 
 struct World {
+    bench: Bench,
+    /// Owner of what endpoints start.
+    _tasks: Tasks,
     invoke: Invoke,
     app: Arc<App>,
     peers: Arc<Peers>,
 }
 
 fn world(failures: u32, code: i32, names: Vec<&'static str>) -> World {
+    guarded(failures, code, names, None)
+}
+
+fn guarded(failures: u32, code: i32, names: Vec<&'static str>, access: Option<Rules>) -> World {
+    let bench = Bench::new();
+    let tasks = Tasks::new(&bench.log, drain::channel().0);
     let app = Arc::new(App::default());
     let peers = Arc::new(Peers {
         failures: Mutex::new(failures),
@@ -126,13 +144,25 @@ fn world(failures: u32, code: i32, names: Vec<&'static str>) -> World {
         app: Some(app.clone()),
         peers: peers.clone(),
         names: Arc::new(Names(names)),
+        endpoints: Arc::new(Endpoints::new(
+            [("broken".to_owned(), Err("it is sealed".to_owned()))],
+            &tasks.spawner(),
+        )),
+        access,
         host_address: "10.0.0.1".into(),
         host_name: "host".into(),
         policies: Arc::new(load(std::iter::empty(), Arc::new(()))),
         body_limit: 1 << 20,
-        metrics: Invocation::new(&Registry::new(Settings::sidecar("me")).unwrap()),
+        metrics: Invocation::new(&bench.registry),
+        access_metrics: Access::new(&bench.registry),
     });
-    World { invoke, app, peers }
+    World {
+        bench,
+        _tasks: tasks,
+        invoke,
+        app,
+        peers,
+    }
 }
 
 fn call(method: &str, body: &'static str) -> Call {
@@ -179,6 +209,21 @@ async fn errors_have_the_references_texts() {
             "other",
             "m",
             "failed to invoke, id: other, err: rpc error: code = Internal desc = no",
+        ),
+        (
+            "broken",
+            "m",
+            "failed to invoke, id: broken, err: HTTPEndpoint \"broken\" cannot be used: it is sealed",
+        ),
+        (
+            "broken.anywhere",
+            "m",
+            "failed to invoke, id: broken.anywhere, err: HTTPEndpoint \"broken\" cannot be used: it is sealed",
+        ),
+        (
+            "http://",
+            "m",
+            "failed to invoke, id: http://, err: the URL has no host, or is not valid",
         ),
     ] {
         let error = world
@@ -261,7 +306,7 @@ async fn a_peers_call_never_leaves_again() {
     let world = world(0, 0, vec!["h:1"]);
     let refused = world
         .invoke
-        .proxy("other", Request::new(Body::Empty), Origin::Peer, None)
+        .proxy("other", Request::new(Body::Empty), Origin::Peer, None, None)
         .await
         .expect_err("refused");
     assert!(
@@ -271,12 +316,12 @@ async fn a_peers_call_never_leaves_again() {
     );
     world
         .invoke
-        .proxy("other", Request::new(Body::Empty), Origin::Api, None)
+        .proxy("other", Request::new(Body::Empty), Origin::Api, None, None)
         .await
         .expect("from the API");
     world
         .invoke
-        .proxy("me", Request::new(Body::Empty), Origin::Peer, None)
+        .proxy("me", Request::new(Body::Empty), Origin::Peer, None, None)
         .await
         .expect("our own app");
 }
@@ -294,4 +339,119 @@ async fn an_unknown_app_is_named() {
         "{}",
         error.message
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_instance_is_left_out_at_once() {
+    let mut world = world(0, 0, vec!["dead:1", "good:1"]);
+    world.invoke.peers = Arc::new(HalfDead);
+    let started = tokio::time::Instant::now();
+    for _ in 0..10 {
+        world
+            .invoke
+            .call("other", call("m", "body"), None)
+            .await
+            .expect("the other instance");
+    }
+    assert_eq!(started.elapsed(), std::time::Duration::ZERO, "nobody waited");
+}
+
+/// Whatever begins with `dead` cannot be reached.
+struct HalfDead;
+
+#[async_trait::async_trait]
+impl PeerChannel for HalfDead {
+    async fn reach(&self, at: &Endpoint) -> Result<(), Error> {
+        if at.0.starts_with("dead") {
+            return Err(Error::Unavailable("connection refused".into()));
+        }
+        Ok(())
+    }
+
+    async fn invoke(
+        &self,
+        _: &Endpoint,
+        _: &Target,
+        call: Call,
+        _: Option<&Context>,
+    ) -> Result<Reply, Error> {
+        Ok(Reply::http(200, call.body))
+    }
+
+    async fn proxy(&self, _: &Endpoint, _: Request<Body>) -> Result<Response<Body>, Error> {
+        Ok(Response::new(Body::Empty))
+    }
+
+    fn forget(&self, _: &Endpoint) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_events_gets_no_failure_as_one() {
+    let world = world(0, 0, vec![]);
+    for (method, event_stream, expected) in [
+        ("404", false, Ok(Status::Http(404))),
+        ("204", true, Ok(Status::Http(204))),
+        (
+            "404",
+            true,
+            Err("error invoking app channel: no response received from stream"),
+        ),
+    ] {
+        let call = Call {
+            event_stream,
+            ..call(method, "")
+        };
+        let reply = world.invoke.serve(call, None, None).await;
+        let seen = reply.map(|reply| reply.status).map_err(|refused| refused.message);
+        assert_eq!(
+            seen.as_ref().map_err(String::as_str),
+            expected.as_ref().map_err(|it| *it)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rules_are_asked_before_the_app() {
+    let spec = AccessControl {
+        default_action: "deny".to_owned(),
+        ..AccessControl::default()
+    };
+    let world = guarded(0, 0, vec![], Rules::new(&spec, true).unwrap());
+    let caller = Identity::parse("spiffe://public/ns/prod/shop").unwrap();
+    for (caller, id) in [(None, ""), (Some(&caller), "spiffe://public/ns/prod/shop")] {
+        let refused = world
+            .invoke
+            .serve(call("a/../b", ""), caller, None)
+            .await
+            .expect_err("denied");
+        assert_eq!(refused.grpc, 7);
+        assert_eq!(
+            refused.message,
+            format!("access control policy has denied access to id: {id} operation: b verb: POST")
+        );
+        let mut request = Request::new(Body::Empty);
+        *request.uri_mut() = "/pkg.Service/Method".parse().unwrap();
+        let refused = world
+            .invoke
+            .proxy("me", request, Origin::Peer, caller, None)
+            .await
+            .expect_err("denied");
+        assert_eq!(
+            refused.message,
+            format!(
+                "access control policy has denied access to id: {id} operation: /pkg.Service/Method verb: NONE"
+            )
+        );
+    }
+    assert!(world.app.0.lock().unwrap().is_empty(), "the app saw nothing");
+    let shown = world.bench.registry.expose();
+    assert!(
+        shown.contains("acl_global_policy_action_blocked_total"),
+        "{shown}"
+    );
+    world
+        .invoke
+        .call("me", call("b", ""), None)
+        .await
+        .expect("our own app needs no permission");
 }

@@ -1,4 +1,4 @@
-use super::{Declared, escape_path, outcome};
+use super::{Declared, outcome};
 use crate::app::Outcome;
 
 #[test]
@@ -57,9 +57,108 @@ fn both_forms_of_routes_become_one_list() {
     assert!(Declared::parse(b"{}").is_err());
 }
 
-#[test]
-fn paths_are_escaped_once() {
-    let mut out = String::new();
-    escape_path(&mut out, "a b/ü?#%");
-    assert_eq!(out, "a%20b/%C3%BC%3F%23%25");
+mod over_sockets {
+    //! Apps as they really answer.
+
+    use crate::app::AppChannel as _;
+    use crate::app::http::{Config, HttpApp};
+    use crate::body::Body;
+    use crate::call::{Call, Status};
+    use crate::testing::{Certificate, Speaks, serve, tasks};
+    use bytes::Bytes;
+    use http::{Response, Version};
+    use outrigger_daemon::tls::{self, Trust};
+    use std::sync::Arc;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    fn config(port: u16) -> Config {
+        Config {
+            host: "127.0.0.1".to_owned(),
+            port,
+            http2: false,
+            tls: None,
+            token: "token".to_owned(),
+            max_concurrency: None,
+            health_path: "/healthz".to_owned(),
+            health_timeout: Duration::from_secs(1),
+        }
+    }
+
+    fn call(method: &str) -> Call {
+        Call {
+            method: method.to_owned(),
+            ..Call::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn every_protocol_of_the_flag() {
+        let certificate = Certificate::new();
+        for (speaks, secure, version) in [
+            (Speaks::Http1, false, Version::HTTP_11),
+            (Speaks::Http1, true, Version::HTTP_11),
+            (Speaks::Http2, false, Version::HTTP_2),
+        ] {
+            let tasks = tasks();
+            let answer = move |request: http::Request<_>| async move {
+                assert_eq!(request.version(), version);
+                assert_eq!(request.headers()["dapr-api-token"], "token");
+                Response::new(Body::from(Bytes::from(request.uri().path().to_owned())))
+            };
+            let server = serve(tasks.spawner(), speaks, secure.then_some(&certificate), answer).await;
+            let settings = tls::Client {
+                trust: Trust::Anybody,
+                ..tls::Client::default()
+            };
+            let config = Config {
+                http2: speaks == Speaks::Http2,
+                tls: secure.then(|| Arc::new(tls::client(&settings).unwrap())),
+                ..config(server.port)
+            };
+            let app = HttpApp::new(config, "shop", tasks.spawner()).unwrap();
+            for _ in 0..3 {
+                let reply = app.invoke(call("a/b")).await.unwrap();
+                assert_eq!(reply.status, Status::Http(200));
+                assert_eq!(reply.body.collect(10).await.unwrap(), "/a/b");
+            }
+            app.healthy().await.unwrap();
+        }
+    }
+
+    /// An app that announces a length and hangs up early has said what it had to say; one that breaks off in the
+    /// middle of chunks has not.
+    #[tokio::test]
+    async fn answers_that_are_cut_off() {
+        for (answer, expected) in [
+            ("content-length: 999\r\n\r\n\"ok\"", Some("\"ok\"")),
+            ("content-length: 999\r\n\r\n", Some("")),
+            ("transfer-encoding: chunked\r\n\r\n4\r\n\"ok\"\r\n", None),
+        ] {
+            let tasks = tasks();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            tasks.spawner().spawn("app", async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut asked = [0; 1024];
+                let _read = stream.read(&mut asked).await.unwrap();
+                let head = format!("HTTP/1.1 200 OK\r\n{answer}");
+                stream.write_all(head.as_bytes()).await.unwrap();
+            });
+            let app = HttpApp::new(config(port), "shop", tasks.spawner()).unwrap();
+            let reply = app.invoke(call("m")).await.unwrap();
+            assert_eq!(reply.body.length().filter(|length| *length > 4), None, "{answer}");
+            let body = reply.body.collect(100).await;
+            assert_eq!(body.ok().as_deref(), expected.map(str::as_bytes), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_percent_sign_alone_is_refused() {
+        let tasks = tasks();
+        let app = HttpApp::new(config(1), "shop", tasks.spawner()).unwrap();
+        let error = app.invoke(call("test%stream")).await.unwrap_err().to_string();
+        assert_eq!(error, "parse \"test%stream\": invalid URL escape \"%st\"");
+    }
 }

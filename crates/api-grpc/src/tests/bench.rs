@@ -12,7 +12,7 @@ use outrigger_channel::body::Body;
 use outrigger_channel::dial::Dial;
 use outrigger_channel::endpoint::Endpoints;
 use outrigger_channel::error::Error;
-use outrigger_channel::h2::Pool;
+use outrigger_channel::h2::{self, Pool};
 use outrigger_channel::peer::Peers;
 use outrigger_channel::wire::{self, Frames};
 use outrigger_component::metadata::Metadata as Properties;
@@ -269,12 +269,12 @@ impl Bench {
         path: &str,
         fields: &[(&str, &str)],
         body: impl Into<Body>,
-    ) -> http::Response<Incoming> {
+    ) -> http::Response<h2::Answer> {
         self.try_send(request(path, fields, body.into())).await.unwrap()
     }
 
     /// Fails when the call breaks before its answer begins.
-    pub(super) async fn try_send(&self, request: Request<Body>) -> Result<http::Response<Incoming>, Error> {
+    pub(super) async fn try_send(&self, request: Request<Body>) -> Result<http::Response<h2::Answer>, Error> {
         in_time(self.raw.send(request)).await
     }
 
@@ -316,7 +316,7 @@ fn request(path: &str, fields: &[(&str, &str)], body: Body) -> Request<Body> {
     request
 }
 
-async fn answer(response: http::Response<Incoming>) -> Answer {
+async fn answer(response: http::Response<h2::Answer>) -> Answer {
     let (head, body) = response.into_parts();
     let mut frames = Frames::new(body, usize::MAX);
     let mut messages = Vec::new();

@@ -26,11 +26,11 @@ pub fn failure(error: &(dyn Error + 'static)) -> String {
 }
 
 fn tls_in<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
-    // An I/O error does not give what it wraps as its source.
-    let inner: &(dyn Error + 'static) = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(inner) => inner,
-        None => error,
-    };
+    let mut inner: &(dyn Error + 'static) = error;
+    // An I/O error does not give what it wraps as its source, and may wrap another of its kind.
+    while let Some(wrapped) = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        inner = wrapped;
+    }
     inner.downcast_ref()
 }
 

@@ -227,7 +227,7 @@ async fn command_lines() {
     };
     let malformed = config("malformed", "[");
     let (access, sampling) = (
-        config("access", "{accessControl: {defaultAction: deny}}"),
+        config("access", "{accessControl: {policies: [{appId: shop}]}}"),
         config(
             "secrets",
             "{secrets: {scopes: [{storeName: s, defaultAccess: perhaps}]}}",
@@ -318,9 +318,12 @@ async fn command_lines() {
             Ends(1, "error loading configuration"),
         ),
         flags(
-            "a rule that we cannot keep",
+            "a rule for nobody in particular",
             &["--config", &access],
-            Ends(1, "spec.accessControl"),
+            Ends(
+                1,
+                "invalid access control spec. missing trustdomain for apps: [shop], missing namespace for apps: [shop]",
+            ),
         ),
         flags(
             "a scope that is none",

@@ -20,6 +20,7 @@ use outrigger_daemon::tasks::Tasks;
 use outrigger_daemon::trace::{self, Tracer};
 use outrigger_resiliency::policies::Policies;
 use outrigger_resources::disk::Documents;
+use outrigger_runtime::bindings::{self, Bindings};
 use outrigger_runtime::components::snapshot::{Broker, Live, Loaded, SecretStore, Snapshot, StateStore};
 use outrigger_runtime::configuration::{self, Configuration};
 use outrigger_runtime::health::Health;
@@ -196,6 +197,17 @@ impl Bench {
                 tasks: tasks.spawner(),
             })),
             lock: Arc::new(Lock::new(live.clone(), Arc::clone(&policies))),
+            bindings: Arc::new(Bindings::new(bindings::Parts {
+                components: live.clone(),
+                app: None,
+                state: Arc::clone(&state),
+                policies: Arc::clone(&policies),
+                metrics: Arc::clone(&components),
+                tracer: tracer.clone(),
+                log: log.clone(),
+                tasks: tasks.spawner(),
+                probe_timeout: std::time::Duration::from_secs(1),
+            })),
             secrets: Arc::new(Secrets::new(live.clone(), policies, components)),
             shutdown: Arc::new(|_| {}),
             tasks: tasks.spawner(),

@@ -44,6 +44,7 @@ pages! {
     secrets: "docs/secrets.md",
     configuration_stores: "docs/configuration-stores.md",
     lock: "docs/lock.md",
+    bindings: "docs/bindings.md",
     tracing: "docs/tracing.md",
     metrics: "docs/metrics.md",
     health: "docs/health.md",

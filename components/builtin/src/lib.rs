@@ -1,9 +1,10 @@
 //! Components that need no server: state and pub/sub in memory, secrets from the environment and from a file,
-//! name resolution by DNS and by multicast DNS.
+//! schedules and files as bindings, name resolution by DNS and by multicast DNS.
 //!
 //! INVARIANT: nothing is shared between two components, not even of the same type: each holds what it was built
 //! with and no more. A process can host many sidecars.
 
+pub mod bindings;
 pub mod dns;
 pub mod mdns;
 pub mod pubsub;
@@ -14,7 +15,8 @@ use outrigger_component::registry::Registry;
 use secrets::environment::{Environment, Variables};
 
 /// Adds `state.in-memory`, `pubsub.in-memory`, `secretstores.local.env`, `secretstores.local.file`,
-/// `nameresolution.mdns`, `nameresolution.nameformat` and `nameresolution.kubernetes`.
+/// `bindings.cron`, `bindings.localstorage`, `nameresolution.mdns`, `nameresolution.nameformat` and
+/// `nameresolution.kubernetes`.
 ///
 /// # Panics
 /// When one of them is registered already.
@@ -26,6 +28,8 @@ pub fn register(registry: &mut Registry, environment: Environment) {
         async move { Ok(Variables::new(setup, environment)) }
     });
     registry.secret("local.file", secrets::file::Store::build);
+    registry.input_binding("cron", bindings::cron::Cron::build);
+    registry.output_binding("localstorage", bindings::files::Files::build);
     registry.resolver("mdns", mdns::Resolver::start);
     registry.resolver("nameformat", dns::Resolver::formatted);
     registry.resolver("kubernetes", dns::Resolver::kubernetes);

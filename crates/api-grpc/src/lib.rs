@@ -4,6 +4,7 @@
 //! decoded out of the buffer it arrived in, an answer is encoded once at its exact size, and limits, metadata and trailers
 //! are as the reference's clients expect them. Messages are the generated ones.
 
+mod bindings;
 mod bounded;
 mod configuration;
 mod error;

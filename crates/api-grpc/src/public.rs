@@ -17,7 +17,7 @@ use crate::internal::{proxy_target, refusal};
 use crate::observe::{Describe, Observed, Sinks, Sort};
 use crate::token::Token;
 use crate::unary::{self, Answer, Inbound};
-use crate::{configuration, invoke, lock, metadata, pubsub, reflection, secrets, state, subscribe};
+use crate::{bindings, configuration, invoke, lock, metadata, pubsub, reflection, secrets, state, subscribe};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -26,8 +26,9 @@ use outrigger_channel::body::Body;
 use outrigger_daemon::drain::Trigger;
 use outrigger_daemon::log::Log;
 use outrigger_daemon::metrics;
-use outrigger_daemon::trace::Tracer;
+use outrigger_daemon::trace::{Context, Tracer};
 use outrigger_proto::dapr::runtime::v1 as proto;
+use outrigger_runtime::bindings::Bindings;
 use outrigger_runtime::catalogue::common as catalogue;
 use outrigger_runtime::configuration::Configuration;
 use outrigger_runtime::error::ApiError;
@@ -80,6 +81,7 @@ pub struct Blocks {
     pub secrets: Arc<Secrets>,
     pub configuration: Arc<Configuration>,
     pub lock: Arc<Lock>,
+    pub bindings: Arc<Bindings>,
     /// Called for `Shutdown`, before the answer leaves. Must not block.
     pub shutdown: Arc<dyn Fn(Shutdown) + Send + Sync>,
     /// Fired when calls under way are to end.
@@ -268,6 +270,7 @@ impl Shared {
             }
             "TryLockAlpha1" => lock::try_lock(lock, call, seen).await,
             "UnlockAlpha1" => serve(call, seen, |it| lock::unlock(lock, it)).await,
+            "InvokeBinding" => self.invoke_binding(call, seen, trace).await,
             "GetMetadata" => {
                 serve(call, seen, |_: proto::GetMetadataRequest| {
                     ready(Ok(metadata::get(&self.metadata)))
@@ -285,6 +288,26 @@ impl Shared {
             }
             missing => Err(catalogue::unimplemented(&format!("the method {missing}")).into()),
         }
+    }
+
+    /// What a resource says goes into the headers, whether the call went well or not.
+    async fn invoke_binding(
+        &self,
+        call: Inbound,
+        seen: &mut Observed,
+        trace: Option<Context>,
+    ) -> Result<Answer, Failure> {
+        let request = unary::read(call.body, call.limit).await?;
+        seen.received(&request.message, request.size);
+        let (answer, headers) =
+            match bindings::invoke(&self.blocks.bindings, request.message, &call.headers, trace).await {
+                Ok((told, headers)) => (unary::answer(&told, call.limit)?, headers),
+                Err(refused) => {
+                    let headers = bindings::shown(&refused.metadata);
+                    (Answer::failed(&self.status(refused.error.into())), headers)
+                }
+            };
+        Ok(Answer { headers, ..answer })
     }
 
     /// Passes a call on, byte by byte in both directions.

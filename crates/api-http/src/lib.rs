@@ -12,6 +12,7 @@
 //! Deliberately absent: policy (that is `runtime`'s), listening and draining (`daemon`'s), HTTP middleware components, and
 //! building blocks that this version does not have, whose routes say so (`unavailable.rs`).
 
+mod bindings;
 mod configuration;
 mod endpoint;
 mod error;
@@ -49,6 +50,7 @@ use outrigger_daemon::log::Log;
 use outrigger_daemon::metrics;
 use outrigger_daemon::tasks::Spawner;
 use outrigger_daemon::trace::Tracer;
+use outrigger_runtime::bindings::Bindings;
 use outrigger_runtime::configuration::Configuration;
 use outrigger_runtime::health::Health;
 use outrigger_runtime::invoke::Invoke;
@@ -110,6 +112,7 @@ pub struct Blocks {
     pub secrets: Arc<Secrets>,
     pub configuration: Arc<Configuration>,
     pub lock: Arc<Lock>,
+    pub bindings: Arc<Bindings>,
     /// Called for `POST /v1.0/shutdown`, before the answer leaves. Must not block.
     pub shutdown: Arc<dyn Fn(Shutdown) + Send + Sync>,
     /// Owns connections that changed to HTTP/2.

@@ -7,8 +7,8 @@ use crate::middleware::token::Token;
 use crate::middleware::trace::{Described, Trace};
 use crate::router::{self, Found, Route};
 use crate::{
-    Blocks, configuration, error, health, invoke, lock, metadata, path, pubsub, reply, secrets, state,
-    unavailable,
+    Blocks, bindings, configuration, error, health, invoke, lock, metadata, path, pubsub, reply, secrets,
+    state, unavailable,
 };
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use outrigger_channel::body::Body;
@@ -179,7 +179,7 @@ impl Shared {
             (_, Endpoint::GetMetadata) => return Ok(metadata::get(&self.metadata)),
             (_, Endpoint::PutMetadata) => return metadata::put(&self.metadata, first, body).await,
             (Some(api), _) => &api.blocks,
-            (None, endpoint) => return Err(unavailable::error(endpoint, first)),
+            (None, endpoint) => return Err(unavailable::error(endpoint)),
         };
         match route.endpoint {
             Endpoint::InvokeService => {
@@ -238,11 +238,19 @@ impl Shared {
             }
             Endpoint::TryLock => lock::try_lock(&api.lock, first, body).await,
             Endpoint::Unlock => lock::unlock(&api.lock, first, body).await,
+            Endpoint::InvokeBinding => {
+                let answer = bindings::invoke(&api.bindings, first, &headers, body, trace.context()).await?;
+                if let bindings::Answer::Refused(refused) = &answer {
+                    self.count(refused.error.code);
+                    self.log.debug(&refused.error);
+                }
+                Ok(answer.response())
+            }
             Endpoint::Shutdown => {
                 (api.shutdown)(health::shutdown(&headers));
                 Ok(reply::empty())
             }
-            missing => Err(unavailable::error(missing, first)),
+            missing => Err(unavailable::error(missing)),
         }
     }
 

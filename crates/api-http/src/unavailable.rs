@@ -2,13 +2,11 @@
 //! wrong address.
 
 use crate::endpoint::Endpoint;
-use outrigger_runtime::catalogue::{common, unavailable};
+use outrigger_runtime::catalogue::common;
 use outrigger_runtime::error::ApiError;
 
-/// `component` is the first parameter of the route.
-pub(crate) fn error(endpoint: Endpoint, component: &str) -> ApiError {
+pub(crate) fn error(endpoint: Endpoint) -> ApiError {
     match endpoint.group() {
-        "bindings" => unavailable::binding(component),
         "crypto" => common::unimplemented("the cryptography API"),
         other => common::unimplemented(&format!("the {other} API")),
     }
@@ -22,11 +20,6 @@ mod tests {
     #[test]
     fn each_says_what_is_missing() {
         for (endpoint, tag, text) in [
-            (
-                Endpoint::InvokeBinding,
-                "ERR_INVOKE_OUTPUT_BINDING",
-                "couldn't find output binding b",
-            ),
             (
                 Endpoint::Encrypt,
                 "ERR_API_UNIMPLEMENTED",
@@ -53,7 +46,7 @@ mod tests {
                 "the conversation API is not available",
             ),
         ] {
-            let error = error(endpoint, "b");
+            let error = error(endpoint);
             assert_eq!(error.code.tag, tag);
             assert!(error.message.contains(text), "{}", error.message);
         }

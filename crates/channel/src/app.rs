@@ -1,6 +1,7 @@
 //! The app beside us, in the verbs of its contract. HTTP and gRPC apps differ behind [`AppChannel`] and
 //! nowhere else.
 
+pub mod binding;
 pub mod bulk;
 pub mod gated;
 pub mod grpc;
@@ -94,6 +95,16 @@ pub trait AppChannel: Send + Sync + 'static {
     /// name have no outcome. The default is for apps without the callback.
     async fn deliver_bulk(&self, _event: BulkEvent) -> Result<Vec<Verdict>, Error> {
         Err(Error::Unimplemented("OnBulkTopicEvent"))
+    }
+
+    /// Whether the app wants the events of an input binding. It is asked at `route` (HTTP) or for a list (gRPC).
+    async fn takes(&self, _binding: &str, _route: &str) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// `Err` is "not delivered, or answered with a failure", as for [`AppChannel::deliver`].
+    async fn trigger(&self, _event: binding::Event) -> Result<binding::Reply, Error> {
+        Err(Error::Unimplemented("OnBindingEvent"))
     }
 
     /// Passes a gRPC request through byte by byte. Only gRPC apps can.

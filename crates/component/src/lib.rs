@@ -7,6 +7,7 @@
 //! Streams end when the caller drops them: unsubscribing is `drop`, pausing is *not polling*, draining is
 //! *stop polling, settle what is held*.
 
+pub mod binding;
 pub mod configuration;
 pub mod error;
 pub mod lock;

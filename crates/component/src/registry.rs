@@ -1,5 +1,6 @@
 //! Which component types exist: a value that is passed in, filled by each vendor's `register`.
 
+use crate::binding::{InputBinding, OutputBinding};
 use crate::configuration::ConfigurationStore;
 use crate::error::{Error, Result};
 use crate::lock::LockStore;
@@ -27,6 +28,8 @@ pub struct Registry {
     resolver: Kind<dyn NameResolver>,
     configuration: Kind<dyn ConfigurationStore>,
     lock: Kind<dyn LockStore>,
+    input: Kind<dyn InputBinding>,
+    output: Kind<dyn OutputBinding>,
 }
 
 /// The constructors of one category.
@@ -151,6 +154,36 @@ impl Registry {
             .add(name, "v1", erase(build, |store| store as Arc<dyn LockStore>));
     }
 
+    /// The reading side of a binding; a type may have both sides.
+    pub fn input_binding<C, S, F, Fut>(&mut self, name: &str, build: F)
+    where
+        C: DeserializeOwned + Send,
+        S: InputBinding,
+        F: Fn(Setup<C>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<S>> + Send + 'static,
+    {
+        self.input.add(
+            name,
+            "v1",
+            erase(build, |binding| binding as Arc<dyn InputBinding>),
+        );
+    }
+
+    /// The calling side of a binding.
+    pub fn output_binding<C, S, F, Fut>(&mut self, name: &str, build: F)
+    where
+        C: DeserializeOwned + Send,
+        S: OutputBinding,
+        F: Fn(Setup<C>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<S>> + Send + 'static,
+    {
+        self.output.add(
+            name,
+            "v1",
+            erase(build, |binding| binding as Arc<dyn OutputBinding>),
+        );
+    }
+
     pub fn state_stores(&self) -> &Kind<dyn StateStore> {
         &self.state
     }
@@ -173,6 +206,14 @@ impl Registry {
 
     pub fn lock_stores(&self) -> &Kind<dyn LockStore> {
         &self.lock
+    }
+
+    pub fn input_bindings(&self) -> &Kind<dyn InputBinding> {
+        &self.input
+    }
+
+    pub fn output_bindings(&self) -> &Kind<dyn OutputBinding> {
+        &self.output
     }
 }
 

@@ -10,6 +10,7 @@
 //!
 //! Source: pkg/messages/predefined.go, pkg/messages/errorcodes/errorcodes.go, pkg/api/errors/*.go.
 
+pub mod bindings;
 pub mod common;
 pub mod configuration;
 pub mod invoke;
@@ -17,7 +18,6 @@ pub mod lock;
 pub mod pubsub;
 pub mod secrets;
 pub mod state;
-pub mod unavailable;
 
 /// The building block that an error is counted under in `dapr_error_code_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub fn all() -> impl Iterator<Item = &'static Code> {
         secrets::ROWS,
         configuration::ROWS,
         lock::ROWS,
-        unavailable::ROWS,
+        bindings::ROWS,
     ]
     .into_iter()
     .flatten()

@@ -7,6 +7,7 @@ use crate::components::{Components, Error, Identity};
 use crate::pubsub::{Parts, Pubsub};
 use crate::state::State;
 use outrigger_component::Component as _;
+use outrigger_component::binding::{Failed, InputBinding, Invoke, Output, OutputBinding, Reading};
 use outrigger_component::error::{Error as Cause, Kind, Result};
 use outrigger_component::metadata::Metadata;
 use outrigger_component::pubsub::{self, Outgoing, PubSub, Subscribe, Subscription};
@@ -93,7 +94,7 @@ impl Bench {
         String::from_utf8(self.lines.0.lock().unwrap().clone()).unwrap()
     }
 
-    /// Settings with `state.fake`, `pubsub.fake` and `secretstores.fake`.
+    /// Settings with `state.fake`, `pubsub.fake`, `secretstores.fake` and `bindings.fake`.
     pub(crate) fn settings(&self) -> Settings {
         Settings {
             registry: Arc::new(registry(&self.journal)),
@@ -198,6 +199,10 @@ fn registry(journal: &Journal) -> Registry {
     registry.pubsub("fake", move |setup: Setup<Config>| fake(setup, of.clone()));
     let of = journal.clone();
     registry.secret("fake", move |setup: Setup<Config>| fake(setup, of.clone()));
+    let of = journal.clone();
+    registry.input_binding("fake", move |setup: Setup<Config>| fake(setup, of.clone()));
+    let of = journal.clone();
+    registry.output_binding("fake", move |setup: Setup<Config>| fake(setup, of.clone()));
     registry
 }
 
@@ -371,5 +376,23 @@ impl SecretStore for Fake {
             all.insert(name.to_owned(), SecretStore::get(self, name, metadata).await?);
         }
         Ok(all)
+    }
+}
+
+#[async_trait::async_trait]
+impl InputBinding for Fake {
+    async fn read(&self) -> Result<Reading> {
+        Err(Cause::unsupported("read"))
+    }
+}
+
+#[async_trait::async_trait]
+impl OutputBinding for Fake {
+    fn operations(&self) -> &[&'static str] {
+        &[]
+    }
+
+    async fn invoke(&self, _invoke: Invoke) -> Result<Option<Output>, Failed> {
+        Err(Cause::unsupported("invoke").into())
     }
 }

@@ -25,6 +25,7 @@ use outrigger_resources::configuration::Configuration;
 use outrigger_resources::disk::{self, Audience, Documents};
 use outrigger_resources::{component, http_endpoint, resiliency, subscription};
 use outrigger_runtime::access::{self, Rules};
+use outrigger_runtime::bindings::{self, Bindings};
 use outrigger_runtime::components::{self, Components, Identity};
 use outrigger_runtime::configuration::{self, Configuration as ConfigurationBlock};
 use outrigger_runtime::endpoints;
@@ -99,6 +100,7 @@ pub(crate) struct Assembled {
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) configuration: Arc<ConfigurationBlock>,
     pub(crate) lock: Arc<Lock>,
+    pub(crate) bindings: Arc<Bindings>,
     pub(crate) invoke: Arc<Invoke>,
     pub(crate) metadata: Arc<metadata::Metadata>,
     pub(crate) health: Arc<Health>,
@@ -179,6 +181,23 @@ impl Context<'_> {
             components.live(),
             pubsub.changes(),
         ));
+        let state = Arc::new(State::new(
+            components.live(),
+            policies.clone(),
+            component_metrics.clone(),
+            pubsub.outbox(),
+        ));
+        let bindings = Arc::new(Bindings::new(bindings::Parts {
+            components: components.live(),
+            app: app.clone(),
+            state: state.clone(),
+            policies: policies.clone(),
+            metrics: component_metrics.clone(),
+            tracer: self.tracer.clone(),
+            log: self.log.scope("dapr.runtime.processor.binding"),
+            tasks: self.spawner.clone(),
+            probe_timeout: self.config.binding_probe_timeout,
+        }));
         Ok(Assembled {
             internal: Internal::new(
                 invoke.clone(),
@@ -186,12 +205,6 @@ impl Context<'_> {
                 self.config.app_id.clone(),
                 self.config.body_limit,
             ),
-            state: Arc::new(State::new(
-                components.live(),
-                policies.clone(),
-                component_metrics.clone(),
-                pubsub.outbox(),
-            )),
             configuration: Arc::new(ConfigurationBlock::new(configuration::Parts {
                 components: components.live(),
                 app: app.clone(),
@@ -201,6 +214,8 @@ impl Context<'_> {
                 tasks: self.spawner.clone(),
             })),
             lock: Arc::new(Lock::new(components.live(), policies.clone())),
+            state,
+            bindings,
             secrets: Arc::new(Secrets::new(components.live(), policies, component_metrics)),
             health: Arc::new(Health::new(
                 self.config.app_id.clone(),

@@ -153,6 +153,8 @@ pub struct Config {
     pub skip_subscribe: bool,
     /// The app is not to be asked for its configuration (of actors).
     pub skip_configuration: bool,
+    /// How long the app may take to say whether it wants the events of an input binding.
+    pub binding_probe_timeout: Duration,
     pub api_token: Token,
     pub app_token: Token,
     pub disable_h2c: bool,
@@ -262,6 +264,11 @@ impl Config {
             graceful: Duration::from_secs(u64::try_from(flags.dapr_graceful_shutdown_seconds).unwrap_or(5)),
             block: flags.dapr_block_shutdown_duration,
             api_logging: flags.enable_api_logging,
+            // COMPAT: zero or less means the default, 3 s.
+            binding_probe_timeout: match flags.app_binding_options_timeout {
+                Duration::ZERO => Duration::from_secs(3),
+                asked => asked,
+            },
             skip_subscribe: flags
                 .disable_init_endpoints
                 .iter()
@@ -383,11 +390,6 @@ fn warnings(flags: &Flags, environment: &Environment) -> Vec<String> {
             "actors",
         ),
         (flags.enable_profiling, "--enable-profiling", "profiling"),
-        (
-            flags.app_binding_options_timeout != Duration::from_secs(3),
-            "--app-binding-options-timeout",
-            "input bindings",
-        ),
         (
             !flags.hot_reload_reconcile_interval.is_zero(),
             "--hot-reload-reconcile-interval",

@@ -46,6 +46,7 @@ pub(crate) fn door(
             secrets: assembled.secrets.clone(),
             configuration: assembled.configuration.clone(),
             lock: assembled.lock.clone(),
+            bindings: assembled.bindings.clone(),
             shutdown,
             drain,
         },

@@ -305,6 +305,7 @@ fn open(
             secrets: assembled.secrets.clone(),
             configuration: assembled.configuration.clone(),
             lock: assembled.lock.clone(),
+            bindings: assembled.bindings.clone(),
             shutdown: shutdown.clone(),
             tasks: context.spawner.clone(),
             drain: drain.clone(),
@@ -467,19 +468,23 @@ impl Serving {
         }
         if healthy.is_none() {
             self.assembled.pubsub.resume();
+            self.assembled.bindings.resume();
             self.assembled.pubsub.begun().await;
+            self.assembled.bindings.begun().await;
         }
         healthy
     }
 
-    /// Subscriptions follow the app's health. Never returns while there is something to follow.
+    /// Subscriptions and input bindings follow the app's health. Never returns while there is something to follow.
     async fn follow_health(&self, healthy: Option<watch::Receiver<bool>>) {
         if let Some(mut healthy) = healthy {
             loop {
                 if *healthy.borrow_and_update() {
                     self.assembled.pubsub.resume();
+                    self.assembled.bindings.resume();
                 } else {
                     self.assembled.pubsub.pause();
+                    self.assembled.bindings.pause();
                 }
                 if healthy.changed().await.is_err() {
                     break;
@@ -514,7 +519,11 @@ impl Serving {
         ));
         let graceful = async {
             // At most half of the time, so that a hanging app leaves the rest for the doors.
-            self.assembled.pubsub.stop(config.graceful / 2).await;
+            let patience = config.graceful / 2;
+            tokio::join!(
+                self.assembled.pubsub.stop(patience),
+                self.assembled.bindings.stop(patience)
+            );
             self.doors.drain.fire();
             self.doors.drain.drained().await;
             self.assembled.names.close().await;
@@ -532,6 +541,7 @@ impl Serving {
     /// Goes on serving after the request to stop, without taking events in.
     async fn block(&self, block: Duration, log: &Log, healthy: Option<watch::Receiver<bool>>) {
         self.assembled.pubsub.pause();
+        self.assembled.bindings.pause();
         log.info(format_args!(
             "Blocking graceful shutdown for {} or until app reports unhealthy...",
             outrigger_resources::go::format_duration(block)

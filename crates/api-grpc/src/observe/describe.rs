@@ -62,6 +62,12 @@ impl Describe for proto::GetSecretRequest {
     }
 }
 
+impl Describe for proto::InvokeBindingRequest {
+    fn describe(&self, span: &mut Span, path: &str) {
+        database(span, path, "bindings", &self.name);
+    }
+}
+
 impl Describe for proto::PublishEventRequest {
     fn describe(&self, span: &mut Span, _path: &str) {
         messaging(span, &self.topic);

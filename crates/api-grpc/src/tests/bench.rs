@@ -1,6 +1,6 @@
 //! A door on a free port, clients, and what is behind the door.
 
-use super::fakes::{Alone, App, Vault, echo};
+use super::fakes::{Alone, App, Parrot, Vault, echo};
 use crate::Filter;
 use crate::internal::Internal;
 use crate::public::{Blocks, Config, Door, Parts, Shutdown};
@@ -29,8 +29,9 @@ use outrigger_daemon::tasks::{OnExit, Spawner, Tasks};
 use outrigger_daemon::trace::{self, Tracer};
 use outrigger_proto::dapr::runtime::v1::dapr_client::DaprClient;
 use outrigger_resiliency::policies::Policies;
+use outrigger_runtime::bindings::{self, Bindings};
 use outrigger_runtime::components::snapshot::{
-    Broker, ConfigurationStore, Live, Loaded, LockStore, SecretStore, Snapshot, StateStore,
+    Binding, Broker, ConfigurationStore, Live, Loaded, LockStore, SecretStore, Snapshot, StateStore,
 };
 use outrigger_runtime::configuration::{self, Configuration};
 use outrigger_runtime::invoke::{self, Invoke};
@@ -193,6 +194,12 @@ impl Bench {
         let internal = Internal::new(Arc::clone(&invoke), tracer.clone(), "shop".to_owned(), LIMIT);
         let shutdowns = Arc::new(Mutex::new(Vec::new()));
         let asked = Arc::clone(&shutdowns);
+        let state = Arc::new(State::new(
+            live.clone(),
+            Arc::clone(&policies),
+            Arc::clone(&component_metrics),
+            pubsub.outbox(),
+        ));
         let door = Door::new(
             Config {
                 app_id: "shop".to_owned(),
@@ -203,19 +210,25 @@ impl Bench {
             },
             Parts {
                 metadata: Arc::new(Metadata::new(facts, live.clone(), pubsub.changes())),
-                tracer,
+                tracer: tracer.clone(),
                 metrics: Some(Arc::new(metrics::Grpc::new(&registry))),
                 errors: Some(Arc::new(metrics::Errors::new(&registry))),
                 log: log.clone(),
             },
             Blocks {
                 invoke,
-                state: Arc::new(State::new(
-                    live.clone(),
-                    Arc::clone(&policies),
-                    Arc::clone(&component_metrics),
-                    pubsub.outbox(),
-                )),
+                state: Arc::clone(&state),
+                bindings: Arc::new(Bindings::new(bindings::Parts {
+                    components: live.clone(),
+                    app: None,
+                    state,
+                    policies: Arc::clone(&policies),
+                    metrics: Arc::clone(&component_metrics),
+                    tracer: tracer.clone(),
+                    log: log.clone(),
+                    tasks: tasks.spawner(),
+                    probe_timeout: std::time::Duration::from_secs(1),
+                })),
                 pubsub: Arc::clone(&pubsub),
                 configuration: Arc::new(Configuration::new(configuration::Parts {
                     components: live.clone(),
@@ -413,6 +426,14 @@ async fn snapshot(log: &Log, settings: &Settings) -> Snapshot {
         prefix: LockPrefix::parse(&Properties::new(), "l", "shop").unwrap(),
     };
     snapshot.insert("lock.memory", "v1", Loaded::Lock(Arc::new(store)));
+    let binding = Binding {
+        name: "b".to_owned(),
+        input: None,
+        output: Some(Arc::new(Parrot)),
+        route: "b".to_owned(),
+        declared_input: false,
+    };
+    snapshot.insert("bindings.fake", "v1", Loaded::Binding(Arc::new(binding)));
     snapshot
 }
 

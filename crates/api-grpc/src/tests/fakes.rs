@@ -14,6 +14,7 @@ use outrigger_channel::h2::Pool;
 use outrigger_channel::peer::PeerChannel;
 use outrigger_channel::wire;
 use outrigger_component::Component;
+use outrigger_component::binding::{Failed, Invoke, Output, OutputBinding};
 use outrigger_component::error::{Error, Kind, Result};
 use outrigger_component::metadata::Metadata;
 use outrigger_component::resolver::{Endpoint, NameResolver, Target};
@@ -206,6 +207,31 @@ impl SecretStore for Vault {
 
     async fn all(&self, metadata: &Metadata) -> Result<BTreeMap<String, Secret>> {
         Ok([("a".to_owned(), self.get("a", metadata).await?)].into())
+    }
+}
+
+/// Says back what it was told, metadata included; fails for `broken`.
+pub(super) struct Parrot;
+
+impl Component for Parrot {}
+
+#[async_trait::async_trait]
+impl OutputBinding for Parrot {
+    fn operations(&self) -> &[&'static str] {
+        &["create"]
+    }
+
+    async fn invoke(&self, invoke: Invoke) -> Result<Option<Output>, Failed> {
+        let mut metadata = invoke.metadata;
+        metadata.insert("statusCode", "404");
+        if &*invoke.data == b"broken" {
+            let error = Error::internal("it is broken");
+            return Err(Failed { error, metadata });
+        }
+        Ok(Some(Output {
+            data: invoke.data,
+            metadata,
+        }))
     }
 }
 

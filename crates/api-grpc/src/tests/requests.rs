@@ -342,9 +342,9 @@ async fn refusals() {
         (
             "InvokeBinding",
             Vec::new(),
-            Code::Unimplemented,
-            "this API is currently not implemented: the method InvokeBinding is not available in this version of Outrigger",
-            &[],
+            Code::Internal,
+            "error invoking output binding : operation field is missing from request",
+            &["ErrorInfo"],
         ),
         (
             "ScheduleJobAlpha1",
@@ -432,7 +432,8 @@ async fn metadata_and_shutdown() {
             ("p", "pubsub.in-memory"),
             ("v", "secretstores.fake"),
             ("c", "configuration.memory"),
-            ("l", "lock.memory")
+            ("l", "lock.memory"),
+            ("b", "bindings.fake")
         ]
     );
     assert_eq!(found.extended_metadata["cliPID"], "42");
@@ -467,4 +468,52 @@ async fn metadata_and_shutdown() {
 fn framing_of_tests_is_the_real_one() {
     let message = get("s", "k");
     assert_eq!(framed(&message.encode_to_vec()), wire::frame(&message));
+}
+
+#[tokio::test]
+async fn bindings_answer_in_headers_too() {
+    let Bench { client, .. } = &mut Bench::new().await;
+    let request = |name: &str, data: &str| {
+        let mut request = tonic::Request::new(proto::InvokeBindingRequest {
+            name: name.to_owned(),
+            data: Bytes::copy_from_slice(data.as_bytes()),
+            metadata: HashMap::from([("own".to_owned(), "1".to_owned())]),
+            operation: "create".to_owned(),
+        });
+        for (name, value) in [("own", "2"), ("dapr-more", "3"), ("baggage", "k=v")] {
+            request.metadata_mut().insert(name, value.parse().unwrap());
+        }
+        request
+    };
+    let answer = client.invoke_binding(request("b", "word")).await.unwrap();
+    let header = |name: &str| {
+        let value = answer.metadata().get(name)?;
+        value.to_str().ok()
+    };
+    assert_eq!(header("metadata.statuscode"), Some("404"));
+    let said = answer.get_ref();
+    assert_eq!(said.data, "word");
+    let get = |name: &str| said.metadata.get(name).map(String::as_str);
+    assert_eq!(
+        [get("own"), get("dapr-more"), get("baggage"), get("content-type")],
+        [Some("1"), Some("3"), Some("k=v"), Some("application/grpc")]
+    );
+    assert_eq!(
+        get("traceparent"),
+        Some("00-00000000000000000000000000000000-0000000000000000-00")
+    );
+
+    let failed = client.invoke_binding(request("b", "broken")).await.unwrap_err();
+    let (code, text, details) = failure(&failed);
+    assert_eq!(
+        (code, text.as_str()),
+        (Code::Internal, "error invoking output binding b: it is broken")
+    );
+    assert_eq!(details, ["ErrorInfo"]);
+    assert_eq!(failed.metadata().get("metadata.statuscode").unwrap(), "404");
+    let missing = client.invoke_binding(request("c", "")).await.unwrap_err();
+    assert_eq!(
+        missing.message(),
+        "error invoking output binding c: couldn't find output binding c"
+    );
 }

@@ -144,7 +144,7 @@ pub(crate) struct Described<'r> {
 }
 
 /// The request's baggage as one value, unchanged, if it is readable.
-fn baggage(headers: &HeaderMap) -> Result<Option<HeaderValue>, Invalid> {
+pub(crate) fn baggage(headers: &HeaderMap) -> Result<Option<HeaderValue>, Invalid> {
     let mut values = headers.get_all(BAGGAGE).iter();
     let Some(first) = values.next() else {
         return Ok(None);

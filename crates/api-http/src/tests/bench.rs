@@ -14,8 +14,9 @@ use outrigger_daemon::ready::Ready;
 use outrigger_daemon::tasks::{OnExit, Tasks};
 use outrigger_daemon::trace::{self, Tracer};
 use outrigger_resiliency::policies::Policies;
+use outrigger_runtime::bindings::{self, Bindings};
 use outrigger_runtime::components::snapshot::{
-    Broker, ConfigurationStore, Live, Loaded, LockStore, SecretStore, Snapshot, StateStore,
+    Binding, Broker, ConfigurationStore, Live, Loaded, LockStore, SecretStore, Snapshot, StateStore,
 };
 use outrigger_runtime::configuration::{self, Configuration};
 use outrigger_runtime::health::Health;
@@ -169,6 +170,12 @@ impl Bench {
         let errors = Some(Arc::new(metrics::Errors::new(&registry)));
         let shutdowns = Arc::new(Mutex::new(Vec::new()));
         let asked = Arc::clone(&shutdowns);
+        let state = Arc::new(State::new(
+            live.clone(),
+            Arc::clone(&policies),
+            Arc::clone(&component_metrics),
+            pubsub.outbox(),
+        ));
         let blocks = Blocks {
             invoke: Arc::new(Invoke::new(invoke::Parts {
                 me: Target {
@@ -187,12 +194,18 @@ impl Bench {
                 metrics: metrics::Invocation::new(&registry),
                 access_metrics: metrics::Access::new(&registry),
             })),
-            state: Arc::new(State::new(
-                live.clone(),
-                Arc::clone(&policies),
-                Arc::clone(&component_metrics),
-                pubsub.outbox(),
-            )),
+            state: Arc::clone(&state),
+            bindings: Arc::new(Bindings::new(bindings::Parts {
+                components: live.clone(),
+                app: None,
+                state,
+                policies: Arc::clone(&policies),
+                metrics: Arc::clone(&component_metrics),
+                tracer: tracer.clone(),
+                log: log.clone(),
+                tasks: tasks.spawner(),
+                probe_timeout: std::time::Duration::from_secs(1),
+            })),
             pubsub,
             configuration: Arc::new(Configuration::new(configuration::Parts {
                 components: live.clone(),
@@ -363,5 +376,16 @@ fn snapshot(fake: &Fake) -> Snapshot {
         prefix: LockPrefix::parse(&properties, "l", "shop").unwrap(),
     };
     snapshot.insert("lock.memory", "v1", Loaded::Lock(Arc::new(store)));
+    snapshot.insert(
+        "bindings.fake",
+        "v1",
+        Loaded::Binding(Arc::new(Binding {
+            name: "b".to_owned(),
+            input: None,
+            output: Some(Arc::new(fake.clone())),
+            route: "b".to_owned(),
+            declared_input: false,
+        })),
+    );
     snapshot
 }

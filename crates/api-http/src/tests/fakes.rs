@@ -8,6 +8,7 @@ use outrigger_channel::call::{Call, Reply, Status};
 use outrigger_channel::error::Error as ChannelError;
 use outrigger_channel::peer::PeerChannel;
 use outrigger_component::Component;
+use outrigger_component::binding::{Failed as Uncalled, Invoke, Output, OutputBinding};
 use outrigger_component::error::{Error, Kind, Result};
 use outrigger_component::metadata::Metadata;
 use outrigger_component::pubsub::{self, Entry, Failed, Outgoing, PubSub, Subscribe, Subscription};
@@ -279,4 +280,29 @@ fn echoed(given: &HeaderMap) -> HeaderMap {
         headers.insert("content-type", kind.clone());
     }
     headers
+}
+
+/// Says back what it was told; fails for `broken`, says nothing for `delete`.
+#[async_trait::async_trait]
+impl OutputBinding for Fake {
+    fn operations(&self) -> &[&'static str] {
+        &["create", "delete"]
+    }
+
+    async fn invoke(&self, invoke: Invoke) -> Result<Option<Output>, Uncalled> {
+        let data = String::from_utf8_lossy(&invoke.data).into_owned();
+        self.note(format!("{} {data}{}", invoke.operation, shown(&invoke.metadata)));
+        let metadata = [("statusCode", "404")].into_iter().collect();
+        match data.as_str() {
+            "\"broken\"" => Err(Uncalled {
+                error: Error::internal("it is broken"),
+                metadata,
+            }),
+            _ if invoke.operation == "delete" => Ok(None),
+            _ => Ok(Some(Output {
+                data: invoke.data,
+                metadata,
+            })),
+        }
+    }
 }

@@ -25,6 +25,83 @@ async fn check(bench: &Bench, rows: &[Row<'_>]) {
 }
 
 #[tokio::test]
+async fn bindings() {
+    let bench = Bench::new(Config::default()).await;
+    let none = "traceparent=00-00000000000000000000000000000000-0000000000000000-00";
+    let nothing = format!("delete null {none}");
+    let data = format!("create {{\"a\":1.0}} {none} x=1");
+    let broken = format!("create \"broken\" {none}");
+    let bag = format!("create 1 baggage=k=v,l=w {none}");
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let traced = format!("create 1 traceparent={trace}");
+    check(
+        &bench,
+        &[
+            ("POST /v1.0/bindings/b", &[], r#"{"operation":"delete"}"#, 204, "", &[&nothing]),
+            (
+                "PUT /v1.0/bindings/b",
+                &[],
+                r#"{"operation":"create","data":{ "a": 1.0 },"metadata":{"x":"1"}}"#,
+                200,
+                r#"{"a":1.0}"#,
+                &[&data],
+            ),
+            (
+                "POST /v1.0/bindings/b",
+                &[],
+                r#"{"operation":"create","data":"broken"}"#,
+                500,
+                r#"{"errorCode":"ERR_INVOKE_OUTPUT_BINDING","message":"error invoking output binding b: it is broken"}"#,
+                &[&broken],
+            ),
+            (
+                "POST /v1.0/bindings/b",
+                &["baggage: k=v", "baggage: l=w"],
+                r#"{"operation":"create","data":1}"#,
+                200,
+                "1",
+                &[&bag],
+            ),
+            (
+                "POST /v1.0/bindings/b",
+                &[&format!("traceparent: {trace}")],
+                r#"{"operation":"create","data":1,"metadata":{"traceparent":"mine"}}"#,
+                200,
+                "1",
+                &[&traced],
+            ),
+            (
+                "POST /v1.0/bindings/b",
+                &[],
+                r#"{"operation":"list"}"#,
+                500,
+                r#"{"errorCode":"ERR_INVOKE_OUTPUT_BINDING","message":"error invoking output binding b: binding b does not support operation list. supported operations:create delete"}"#,
+                &[],
+            ),
+            (
+                "POST /v1.0/bindings/b",
+                &[],
+                "[]",
+                400,
+                r#"{"errorCode":"ERR_MALFORMED_REQUEST","message":"failed deserializing HTTP body: json: cannot unmarshal array into Go value of type http.OutputBindingRequest"}"#,
+                &[],
+            ),
+        ],
+    )
+    .await;
+    for (body, status) in [
+        (r#"{"operation":"create"}"#, 200),
+        (r#"{"operation":"create","data":"broken"}"#, 500),
+    ] {
+        let answer = bench.ask("POST /v1.0/bindings/b", &[], body).await;
+        assert_eq!(
+            (answer.status, answer.header("metadata.statuscode")),
+            (status, Some("404"))
+        );
+    }
+}
+
+#[tokio::test]
 async fn state() {
     let bench = Bench::new(Config::default()).await;
     check(
@@ -309,7 +386,8 @@ async fn secrets_and_metadata_and_health() {
                     r#"{"name":"p","type":"pubsub.fake","version":"v1","capabilities":["BULK_PUBSUB"]},"#,
                     r#"{"name":"v","type":"secretstores.fake","version":"v1"},"#,
                     r#"{"name":"c","type":"configuration.memory","version":"v1"},"#,
-                    r#"{"name":"l","type":"lock.memory","version":"v1"}],"#,
+                    r#"{"name":"l","type":"lock.memory","version":"v1"},"#,
+                    r#"{"name":"b","type":"bindings.fake","version":"v1","capabilities":["OUTPUT_BINDING"]}],"#,
                     r#""extended":{"a b":"some text","daprRuntimeVersion":"1.18.3"},"#,
                     r#""actorRuntime":{"runtimeStatus":"DISABLED","hostReady":false,"placement":"placement: disconnected"}}"#,
                 ),
@@ -329,7 +407,7 @@ async fn secrets_and_metadata_and_health() {
                 r#"{"errorCode":"ERR_API_UNIMPLEMENTED","message":"this API is currently not implemented: the actors API…"#,
                 &[],
             ),
-            ("POST /v1.0/bindings/b", &[], "{}", 500, r#"{"errorCode":"ERR_INVOKE_OUTPUT_BINDING",…"#, &[]),
+            ("POST /v1.0/bindings/c", &[], "{}", 500, r#"{"errorCode":"ERR_INVOKE_OUTPUT_BINDING",…"#, &[]),
         ],
     )
     .await;

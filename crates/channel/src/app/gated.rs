@@ -1,10 +1,10 @@
 //! An app whose health is probed: while it is down, calls are refused at once instead of waiting for it.
 //!
 //! COMPAT(pkg/channel/http/http_channel.go, pkg/channel/grpc/grpc_channel.go): only invocations are refused here;
-//! subscriptions are paused by their owner.
+//! subscriptions and bindings are paused by their owners.
 
 use super::bulk::{BulkEvent, Verdict};
-use super::{AppChannel, Outcome, Subscription, TopicEvent};
+use super::{AppChannel, Outcome, Subscription, TopicEvent, binding};
 use crate::body::Body;
 use crate::call::{Call, Reply};
 use crate::error::Error;
@@ -43,6 +43,14 @@ impl AppChannel for Gated {
 
     async fn deliver_bulk(&self, event: BulkEvent) -> Result<Vec<Verdict>, Error> {
         self.app.deliver_bulk(event).await
+    }
+
+    async fn takes(&self, binding: &str, route: &str) -> Result<bool, Error> {
+        self.app.takes(binding, route).await
+    }
+
+    async fn trigger(&self, event: binding::Event) -> Result<binding::Reply, Error> {
+        self.app.trigger(event).await
     }
 
     async fn proxy(&self, request: Request<Body>) -> Result<Response<Body>, Error> {

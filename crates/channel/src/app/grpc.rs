@@ -3,7 +3,7 @@
 //! COMPAT(pkg/channel/grpc/grpc_channel.go, pkg/runtime/subscription/postman/grpc/grpc.go).
 
 use super::bulk::{self, BulkEvent, Payload, Verdict};
-use super::{AppChannel, Bulk, Outcome, Rule, Subscription, TopicEvent};
+use super::{AppChannel, Bulk, Outcome, Rule, Subscription, TopicEvent, binding};
 use crate::body::Body;
 use crate::call::{Call, Reply, Status};
 use crate::error::Error;
@@ -35,6 +35,8 @@ const ON_TOPIC_EVENT: &str = "/dapr.proto.runtime.v1.AppCallback/OnTopicEvent";
 const ON_BULK_TOPIC_EVENT: &str = "/dapr.proto.runtime.v1.AppCallback/OnBulkTopicEvent";
 /// For apps of older SDKs.
 const ON_BULK_TOPIC_EVENT_ALPHA: &str = "/dapr.proto.runtime.v1.AppCallbackAlpha/OnBulkTopicEventAlpha1";
+const LIST_INPUT_BINDINGS: &str = "/dapr.proto.runtime.v1.AppCallback/ListInputBindings";
+const ON_BINDING_EVENT: &str = "/dapr.proto.runtime.v1.AppCallback/OnBindingEvent";
 const HEALTH_CHECK: &str = "/dapr.proto.runtime.v1.AppCallbackHealthCheck/HealthCheck";
 const UNIMPLEMENTED: i32 = 12;
 
@@ -229,6 +231,41 @@ impl AppChannel for GrpcApp {
         };
         verdicts.extend(answer.message.statuses.into_iter().map(verdict));
         Ok(verdicts)
+    }
+
+    async fn takes(&self, binding: &str, _route: &str) -> Result<bool, Error> {
+        match self
+            .unary::<(), runtime::ListInputBindingsResponse>(LIST_INPUT_BINDINGS, HeaderMap::new(), &())
+            .await
+        {
+            Ok(answer) => Ok(answer.message.bindings.iter().any(|name| name == binding)),
+            Err(Error::Status {
+                code: UNIMPLEMENTED, ..
+            }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn trigger(&self, event: binding::Event) -> Result<binding::Reply, Error> {
+        let mut headers = HeaderMap::new();
+        if let Some(trace) = &event.trace {
+            insert_trace(&mut headers, trace);
+        }
+        let message = runtime::BindingEventRequest {
+            name: event.name,
+            data: event.data,
+            metadata: event.metadata.into_inner().into_iter().collect(),
+        };
+        let answer = self
+            .unary::<_, runtime::BindingEventResponse>(ON_BINDING_EVENT, headers, &message)
+            .await;
+        match answer {
+            Ok(answer) => Ok(binding::of_grpc(answer.message)),
+            Err(Error::Status {
+                code: UNIMPLEMENTED, ..
+            }) => Err(Error::Unimplemented("OnBindingEvent")),
+            Err(error) => Err(error),
+        }
     }
 
     /// The sidecar's own token is replaced by the app's.

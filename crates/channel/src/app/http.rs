@@ -4,7 +4,7 @@
 
 use super::bulk::{self, BulkEvent, Verdict};
 use super::http1;
-use super::{AppChannel, Bulk, Outcome, Rule, Subscription, TopicEvent};
+use super::{AppChannel, Bulk, Outcome, Rule, Subscription, TopicEvent, binding};
 use crate::body::Body;
 use crate::call::{Call, Reply, Status};
 use crate::error::Error;
@@ -256,6 +256,23 @@ impl AppChannel for HttpApp {
         let headers = delivery(&event.metadata, "application/json", event.trace.as_ref())?;
         let (status, body) = self.post(&event.path, headers, bulk::envelope(&event)).await?;
         bulk::verdicts(status, &body, &event.entries)
+    }
+
+    async fn takes(&self, _binding: &str, route: &str) -> Result<bool, Error> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let path = format!("/{}", route.trim_start_matches('/'));
+        let response = self
+            .exchange(Method::OPTIONS, &path, headers, Body::Empty)
+            .await?;
+        // An app without a handler for OPTIONS still has the path.
+        Ok(matches!(response.status().as_u16(), 200..=299 | 405))
+    }
+
+    async fn trigger(&self, event: binding::Event) -> Result<binding::Reply, Error> {
+        let headers = delivery(&event.metadata, "application/json", event.trace.as_ref())?;
+        let (status, body) = self.post(&event.route, headers, event.data).await?;
+        binding::of_http(status, body)
     }
 
     async fn proxy(&self, _request: Request<Body>) -> Result<Response<Body>, Error> {

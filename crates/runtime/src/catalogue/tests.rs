@@ -1,4 +1,4 @@
-use super::{all, common, configuration, invoke, lock, pubsub, secrets, state, unavailable};
+use super::{all, bindings, common, configuration, invoke, lock, pubsub, secrets, state};
 use crate::error::{ApiError, Detail};
 use std::collections::BTreeMap;
 
@@ -271,7 +271,7 @@ fn errors_are_what_clients_compare() {
             ),
         ),
         (
-            unavailable::binding("b"),
+            bindings::failed("b", "couldn't find output binding b"),
             (
                 "ERR_INVOKE_OUTPUT_BINDING",
                 500,

@@ -5,7 +5,7 @@
 //! encryption at rest. Ignoring that would store plain text.
 
 use super::secrets;
-use super::snapshot::{Broker, ConfigurationStore, Loaded, LockStore, SecretStore, StateStore};
+use super::snapshot::{Binding, Broker, ConfigurationStore, Loaded, LockStore, SecretStore, StateStore};
 use super::{Failure, Settings};
 use crate::lock::keys::Prefix as LockPrefix;
 use crate::pubsub::outbox;
@@ -20,7 +20,7 @@ use outrigger_resources::template;
 use std::sync::Arc;
 
 /// Kinds of the reference whose building block is not here yet.
-const ABSENT: [&str; 4] = ["bindings", "conversation", "crypto", "middleware"];
+const ABSENT: [&str; 3] = ["conversation", "crypto", "middleware"];
 
 /// Metadata of state stores that would need what we do not have: name (any case) and what it asks for.
 const REFUSED: [(&str, &str); 2] = [
@@ -124,6 +124,9 @@ pub async fn build(
                 prefix,
             })))
         }
+        "bindings" => binding(document, name, store, settings)
+            .await
+            .map(|binding| Loaded::Binding(Arc::new(binding))),
         block if ABSENT.contains(&block) => Err(Failure::create(
             document,
             format!(
@@ -133,6 +136,67 @@ pub async fn build(
         )),
         _ => Err(Failure::IncorrectType(document.kind.clone())),
     }
+}
+
+/// Builds both sides of a binding, as far as its type has them and its `direction` does not leave them out.
+/// COMPAT(pkg/runtime/processor/binding/binding.go).
+async fn binding(
+    document: &Component,
+    name: &str,
+    store: Option<&SecretStore>,
+    settings: &Settings,
+) -> Result<Binding, Failure> {
+    let (inputs, outputs) = (
+        settings.registry.input_bindings(),
+        settings.registry.output_bindings(),
+    );
+    let version = &document.version;
+    if !inputs.contains(name, version) && !outputs.contains(name, version) {
+        let cause = format!(
+            "couldn't find binding {}; known types are: input {}; output {}",
+            document.log_name(),
+            inputs.known(),
+            outputs.known()
+        );
+        return Err(Failure::create(document, cause));
+    }
+    let (_, setup) = setup(document, store, settings).await?;
+    let direction = setup.metadata.get_any_case("direction").map(str::to_lowercase);
+    let declared = |side: &str| {
+        direction
+            .as_deref()
+            .is_some_and(|sides| sides.split(',').any(|it| it.trim() == side))
+    };
+    let wanted = |side: &str| direction.is_none() || declared(side);
+    let log = settings.log.scope("dapr.runtime.processor.binding");
+    let mut binding = Binding {
+        name: document.name.clone(),
+        input: None,
+        output: None,
+        // COMPAT: this name in this case only.
+        route: setup.metadata.get("route").unwrap_or(&document.name).to_owned(),
+        declared_input: declared("input"),
+    };
+    if inputs.contains(name, version) && wanted("input") {
+        let built = timed(document, inputs.build(name, version, setup.clone())).await?;
+        log.info(format_args!(
+            "successful init for input binding ({})",
+            document.log_name()
+        ));
+        binding.input = Some(built);
+    }
+    if outputs.contains(name, version) && wanted("output") {
+        let built = timed(document, outputs.build(name, version, setup)).await;
+        if let (Err(_), Some(input)) = (&built, &binding.input) {
+            input.close().await;
+        }
+        binding.output = Some(built?);
+        log.info(format_args!(
+            "successful init for output binding ({})",
+            document.log_name()
+        ));
+    }
+    Ok(binding)
 }
 
 fn known<T: ?Sized + 'static>(

@@ -8,6 +8,7 @@ use crate::pubsub::outbox;
 use crate::pubsub::scopes::Scopes;
 use crate::state::keys::Prefix;
 use arc_swap::ArcSwap;
+use outrigger_component::binding::{InputBinding, OutputBinding};
 use outrigger_component::pubsub::PubSub;
 use outrigger_component::{configuration, lock, pubsub, secret, state};
 use outrigger_resources::configuration::access::SecretScope;
@@ -58,6 +59,17 @@ pub struct LockStore {
     pub prefix: LockPrefix,
 }
 
+/// A loaded binding, with the sides that its type has and its `direction` allows.
+pub struct Binding {
+    pub name: String,
+    pub input: Option<Arc<dyn InputBinding>>,
+    pub output: Option<Arc<dyn OutputBinding>>,
+    /// Where an HTTP app gets the events.
+    pub route: String,
+    /// Its `direction` says that it is read: the app is not asked whether it wants the events.
+    pub declared_input: bool,
+}
+
 /// A component as `GET /v1.0/metadata` lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
@@ -76,6 +88,7 @@ pub enum Loaded {
     Secret(Arc<SecretStore>),
     Configuration(Arc<ConfigurationStore>),
     Lock(Arc<LockStore>),
+    Binding(Arc<Binding>),
 }
 
 /// All components at one moment.
@@ -86,6 +99,7 @@ pub struct Snapshot {
     secret_stores: HashMap<String, Arc<SecretStore>>,
     configuration_stores: HashMap<String, Arc<ConfigurationStore>>,
     lock_stores: HashMap<String, Arc<LockStore>>,
+    bindings: HashMap<String, Arc<Binding>>,
     /// In the order of loading.
     listed: Vec<Listed>,
 }
@@ -118,6 +132,11 @@ impl Snapshot {
             Loaded::Lock(store) => {
                 let name = store.name.clone();
                 self.lock_stores.insert(name.clone(), store);
+                name
+            }
+            Loaded::Binding(binding) => {
+                let name = binding.name.clone();
+                self.bindings.insert(name.clone(), binding);
                 name
             }
         };
@@ -173,6 +192,14 @@ impl Snapshot {
         !self.lock_stores.is_empty()
     }
 
+    pub fn binding(&self, name: &str) -> Option<&Arc<Binding>> {
+        self.bindings.get(name)
+    }
+
+    pub fn bindings(&self) -> impl Iterator<Item = &Arc<Binding>> {
+        self.bindings.values()
+    }
+
     pub fn listed(&self) -> &[Listed] {
         &self.listed
     }
@@ -190,6 +217,7 @@ impl Snapshot {
             .chain(configurations)
             .chain(locks);
         futures::future::join_all(all).await;
+        futures::future::join_all(self.bindings.values().map(|it| it.close())).await;
     }
 }
 
@@ -207,6 +235,7 @@ impl Loaded {
             Self::Pubsub(broker) => broker.features.names(),
             Self::Secret(store) => store.store.features().names(),
             Self::Configuration(_) | Self::Lock(_) => Vec::new(),
+            Self::Binding(binding) => binding.capabilities(),
         }
     }
 
@@ -217,6 +246,26 @@ impl Loaded {
             Self::Secret(it) => it.store.close().await,
             Self::Configuration(it) => it.store.close().await,
             Self::Lock(it) => it.store.close().await,
+            Self::Binding(it) => it.close().await,
+        }
+    }
+}
+
+impl Binding {
+    fn capabilities(&self) -> Vec<&'static str> {
+        let sides = [
+            self.input.as_ref().map(|_| "INPUT_BINDING"),
+            self.output.as_ref().map(|_| "OUTPUT_BINDING"),
+        ];
+        sides.into_iter().flatten().collect()
+    }
+
+    async fn close(&self) {
+        if let Some(input) = &self.input {
+            input.close().await;
+        }
+        if let Some(output) = &self.output {
+            output.close().await;
         }
     }
 }

@@ -153,8 +153,22 @@ async fn failures_stop_the_start_unless_ignored() {
                  Outrigger, and values would be stored as plain text",
             ),
         ),
-        (document("a", "bindings.kafka", &[]), absent("bindings.kafka")),
         (document("a", "crypto.fake", &[]), absent("crypto.fake")),
+        (
+            document("a", "bindings.nothing", &[]),
+            create(
+                "bindings.nothing",
+                "couldn't find binding a (bindings.nothing/v1); known types are: input fake/v1; output fake/v1",
+            ),
+        ),
+        (
+            document("a", "bindings.fake", &[("fail", "no such file")]),
+            double("bindings.fake", "no such file"),
+        ),
+        (
+            document("a", "conversation.echo", &[]),
+            absent("conversation.echo"),
+        ),
         (
             document("a", "workflow.dapr", &[]),
             "incorrect type workflow.dapr".to_owned(),
@@ -199,6 +213,44 @@ async fn failures_are_counted_with_their_reason() {
     ] {
         let line = format!(r#"dapr_runtime_component_init_fail_total{{app_id="shop",{labels}}} 1"#);
         assert!(metrics.contains(&line), "{line} is missing in\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_bindings_direction_says_which_sides_it_has() {
+    let cases: [(&[(&str, &str)], &[&str], &str, bool); 6] = [
+        (&[], &["INPUT_BINDING", "OUTPUT_BINDING"], "b", false),
+        (&[("direction", "input")], &["INPUT_BINDING"], "b", true),
+        (&[("Direction", " Output ")], &["OUTPUT_BINDING"], "b", false),
+        (
+            &[("direction", "input, output")],
+            &["INPUT_BINDING", "OUTPUT_BINDING"],
+            "b",
+            true,
+        ),
+        (&[("direction", "sideways")], &[], "b", false),
+        (
+            &[("route", "/way/in")],
+            &["INPUT_BINDING", "OUTPUT_BINDING"],
+            "/way/in",
+            false,
+        ),
+    ];
+    for (metadata, capabilities, route, declared) in cases {
+        let bench = Bench::new();
+        let documents = vec![document("b", "bindings.fake", metadata)];
+        let components = Components::load(&bench.settings(), documents).await.unwrap();
+        let live = components.live();
+        assert_eq!(live.now().listed()[0].capabilities, capabilities, "{metadata:?}");
+        let binding = live.now().binding("b").unwrap().clone();
+        assert_eq!(
+            (&*binding.route, binding.declared_input),
+            (route, declared),
+            "{metadata:?}"
+        );
+        bench.journal.take();
+        components.close_all().await;
+        assert_eq!(bench.journal.take().len(), capabilities.len(), "{metadata:?}");
     }
 }
 

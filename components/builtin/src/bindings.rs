@@ -1,0 +1,4 @@
+//! Bindings that need no server.
+
+pub mod cron;
+pub mod files;

@@ -101,6 +101,10 @@ fn set(item: StateItem) -> Set {
     Set {
         key: item.key,
         value: item.value,
+        is_json: item
+            .metadata
+            .get("contentType")
+            .is_some_and(|kind| kind == "application/json"),
         etag: item.etag.map(|etag| etag.value),
         concurrency: concurrency(&options),
         consistency: consistency(&options),
@@ -176,6 +180,7 @@ impl Asked<'_> {
         let states = asked.state.into_iter().map(|item| Set {
             key: item.key,
             value: value(item.value),
+            is_json: true,
             etag: item.etag,
             concurrency: match item.options.concurrency.as_str() {
                 "first-write" => Concurrency::FirstWrite,
@@ -219,6 +224,7 @@ mod tests {
             states: vec![Set {
                 key: "k".to_owned(),
                 value: Bytes::from_static(b"{\"a\": 1}"),
+                is_json: true,
                 concurrency: Concurrency::FirstWrite,
                 ..Set::default()
             }],

@@ -3,7 +3,6 @@
 use crate::bindings::{Bindings, Parts};
 use crate::components::snapshot::{Binding, Live, Loaded, Snapshot, StateStore};
 use crate::fakes::{Bench, document, load};
-use crate::state::State;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream;
@@ -80,7 +79,8 @@ pub(super) async fn world(plan: Plan) -> World {
     let bindings = Bindings::new(Parts {
         components: live.clone(),
         app: Some(app.clone()),
-        state: Arc::new(State::new(live, policies.clone(), metrics.clone())),
+        // Metrics are declared once per registry: state has a bench of its own.
+        state: Arc::new(Bench::new().state(live, 0)),
         policies,
         metrics,
         tracer: Tracer::off(),

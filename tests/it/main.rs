@@ -14,5 +14,6 @@ mod bad_wire;
 mod descriptors;
 mod docs;
 mod kills;
+mod outbox;
 mod streams;
 mod two_sidecars;

@@ -5,7 +5,8 @@
 //! twice that, at least 64) is how many the hub sends ahead; it bounds `concurrency`. `redeliverInterval` (default 5s)
 //! is the longest pause before a message that was not handled comes again, reached by doubling from 100 ms.
 //! `processingTimeout` (default: the hub's, 5m) is when a delivery that is not settled is given to another member.
-//! `initialOffset` (`newest`, the default, or `oldest`) is where a group begins that does not exist yet.
+//! `initialOffset` (`oldest`, the default, or `newest`) is where a group begins that does not exist yet: an app that starts
+//! late misses nothing of what the hub still has, as with streams of Redis.
 
 use crate::batch::Batcher;
 use crate::failure;
@@ -102,8 +103,8 @@ impl Broker {
             longest_pause: config.redeliver_interval.unwrap_or(Duration::from_secs(5)),
             settle_timeout: config.processing_timeout.unwrap_or_default(),
             start: match config.initial_offset {
-                Some(Offset::Oldest) => v1::Start::Earliest,
-                Some(Offset::Newest) | None => v1::Start::Now,
+                Some(Offset::Oldest) | None => v1::Start::Earliest,
+                Some(Offset::Newest) => v1::Start::Now,
             },
             publishes: Batcher::start(&publishing, "publishes", Arc::new(send)),
             subscriptions,

@@ -334,10 +334,12 @@ fn text(delivery: &Delivery) -> String {
 async fn messages_reach_every_group_once_and_come_again_until_settled() {
     let home = Home::start().await;
     let publisher = home.broker("publisher", &[]).await;
-    let billing = home.broker("billing", &[("prefetch", "2")]).await;
+    let billing = home
+        .broker("billing", &[("prefetch", "2"), ("initialOffset", "newest")])
+        .await;
     publisher.publish(message("t", "before")).await.unwrap();
     let mut bills = subscribe(&billing).await;
-    let shipping = home.broker("shipping", &[("initialOffset", "oldest")]).await;
+    let shipping = home.broker("shipping", &[]).await;
     let mut parcels = subscribe(&shipping).await;
     for n in 1..=5 {
         publisher.publish(message("t", &n.to_string())).await.unwrap();

@@ -86,6 +86,11 @@ pub trait AppChannel: Send + Sync + 'static {
     /// What the app subscribes to; empty when it declares nothing.
     async fn subscriptions(&self) -> Result<Vec<Subscription>, Error>;
 
+    /// The actor types that the app says it hosts. The default is for apps that are not asked: those that speak gRPC.
+    async fn hosted(&self) -> Result<Vec<String>, Error> {
+        Ok(Vec::new())
+    }
+
     async fn invoke(&self, call: Call) -> Result<Reply, Error>;
 
     /// `Err` is "not delivered, or answered with a failure": the subscription's policy decides on a retry.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 const DIAL_TIMEOUT: Duration = Duration::from_millis(500);
 const DIAL_PAUSE: Duration = Duration::from_millis(100);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Waits until something listens on the app's port, for ever if need be. Cancel-safe.
 pub(crate) async fn until_listening(app: &App, log: &Log) {
@@ -27,6 +28,28 @@ pub(crate) async fn until_listening(app: &App, log: &Log) {
         }
     }
     log.info(format_args!("application discovered on port {}", app.port));
+}
+
+/// Asks the app what it hosts, once it is there. What it asks for and we do not have is said in the log.
+///
+/// COMPAT(pkg/runtime/runtime.go loadAppConfiguration): the route, and that a failure means nothing.
+pub(crate) async fn ask(channel: &dyn AppChannel, skip: bool, log: &Log) {
+    if skip {
+        log.warn(
+            "Skipping programmatic dapr configuration loading (see 'disable-init-endpoints' flag/annotation)",
+        );
+        return;
+    }
+    match tokio::time::timeout(ANSWER_TIMEOUT, channel.hosted()).await {
+        Ok(Ok(types)) if types.is_empty() => {}
+        Ok(Ok(types)) => log.warn(format_args!(
+            "the app hosts actors of the types {types:?}, which will not be called: actors are not available in this version of Outrigger"
+        )),
+        Ok(Err(error)) => log.debug(format_args!("the app does not say what it hosts: {error}")),
+        Err(_) => log.warn(format_args!(
+            "the app did not answer GET /dapr/config within {ANSWER_TIMEOUT:?}"
+        )),
+    }
 }
 
 /// Probes the app's health until the receiver is gone, and tells changes. The app begins as unhealthy.

@@ -140,7 +140,7 @@ pub(crate) async fn life(
             return Ok(serving.stop(end, config, log, &tasks, None).await);
         }
     };
-    let follow = serving.follow_health(healthy.clone());
+    let follow = serving.follow_health(config, log, healthy.clone());
     let end = tokio::select! {
         end = ended(&mut outside, &mut command, &mut casualty, &tasks) => end,
         () = follow => End::Stopped,
@@ -452,9 +452,6 @@ impl Serving {
         let mut healthy = None;
         if let (Some(app), Some(channel)) = (&config.app, &self.assembled.app) {
             app_watch::until_listening(app, log).await;
-            if config.skip_configuration {
-                log.warn("Skipping programmatic dapr configuration loading (see 'disable-init-endpoints' flag/annotation)");
-            }
             if let Some(health) = app.health {
                 let sender = self.assembled.healthy.clone();
                 let receiver = sender.subscribe();
@@ -467,6 +464,7 @@ impl Serving {
             }
         }
         if healthy.is_none() {
+            self.ask_app(config, log).await;
             self.assembled.pubsub.resume();
             self.assembled.bindings.resume();
             self.assembled.pubsub.begun().await;
@@ -476,10 +474,14 @@ impl Serving {
     }
 
     /// Subscriptions and input bindings follow the app's health. Never returns while there is something to follow.
-    async fn follow_health(&self, healthy: Option<watch::Receiver<bool>>) {
+    async fn follow_health(&self, config: &Config, log: &Log, healthy: Option<watch::Receiver<bool>>) {
         if let Some(mut healthy) = healthy {
+            let mut asked = false;
             loop {
                 if *healthy.borrow_and_update() {
+                    if !std::mem::replace(&mut asked, true) {
+                        self.ask_app(config, log).await;
+                    }
                     self.assembled.pubsub.resume();
                     self.assembled.bindings.resume();
                 } else {
@@ -492,6 +494,12 @@ impl Serving {
             }
         }
         std::future::pending().await
+    }
+
+    async fn ask_app(&self, config: &Config, log: &Log) {
+        if let Some(app) = &self.assembled.app {
+            app_watch::ask(&**app, config.skip_configuration, log).await;
+        }
     }
 
     /// Stops polling brokers → (block) → drains the doors → settles what is held → closes components → flushes telemetry.

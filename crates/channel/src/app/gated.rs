@@ -30,6 +30,10 @@ impl AppChannel for Gated {
         self.app.subscriptions().await
     }
 
+    async fn hosted(&self) -> Result<Vec<String>, Error> {
+        self.app.hosted().await
+    }
+
     async fn invoke(&self, call: Call) -> Result<Reply, Error> {
         if !*self.healthy.borrow() {
             return Err(Error::Unhealthy);

@@ -132,6 +132,21 @@ impl HttpApp {
         self.send(request).await
     }
 
+    /// Asks the app for something it may say of itself; answers status and body.
+    async fn ask(&self, path: &str) -> Result<(u16, Bytes), Error> {
+        let mut headers = HeaderMap::new();
+        headers.insert(HeaderName::from_static("dapr-app-id"), self.app_id.clone());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let response = self.exchange(Method::GET, path, headers, Body::Empty).await?;
+        let status = response.status().as_u16();
+        let body = response
+            .into_body()
+            .collect(ANSWER_LIMIT)
+            .await
+            .map_err(|error| Error::Malformed(error.to_string()))?;
+        Ok((status, body))
+    }
+
     /// Sends events; answers status and body.
     async fn post(&self, path: &str, headers: HeaderMap, body: Bytes) -> Result<(u16, Bytes), Error> {
         let path = format!("/{}", path.trim_start_matches('/'));
@@ -198,19 +213,8 @@ impl http_body::Body for Held {
 #[async_trait::async_trait]
 impl AppChannel for HttpApp {
     async fn subscriptions(&self) -> Result<Vec<Subscription>, Error> {
-        let mut headers = HeaderMap::new();
-        headers.insert(HeaderName::from_static("dapr-app-id"), self.app_id.clone());
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let response = self
-            .exchange(Method::GET, "/dapr/subscribe", headers, Body::Empty)
-            .await?;
-        let status = response.status();
-        let body = response
-            .into_body()
-            .collect(ANSWER_LIMIT)
-            .await
-            .map_err(|error| Error::Malformed(error.to_string()))?;
-        match status.as_u16() {
+        let (status, body) = self.ask("/dapr/subscribe").await?;
+        match status {
             200..=299 if body.is_empty() => Ok(Vec::new()),
             200..=299 => Declared::parse(&body),
             404 => Ok(Vec::new()),
@@ -218,6 +222,25 @@ impl AppChannel for HttpApp {
                 "app answered GET /dapr/subscribe with status {other}"
             ))),
         }
+    }
+
+    /// COMPAT(pkg/channel/http/http_channel.go GetAppConfig): any status but 200 is no answer.
+    async fn hosted(&self) -> Result<Vec<String>, Error> {
+        #[derive(Deserialize)]
+        struct Config {
+            #[serde(default)]
+            entities: Option<Vec<String>>,
+        }
+        let (status, body) = self.ask("/dapr/config").await?;
+        if status != 200 || body.is_empty() {
+            return Ok(Vec::new());
+        }
+        let config: Config = serde_json::from_slice(&body).map_err(|error| {
+            Error::Malformed(format!(
+                "the app's answer to GET /dapr/config is not a configuration: {error}"
+            ))
+        })?;
+        Ok(config.entities.unwrap_or_default())
     }
 
     async fn invoke(&self, call: Call) -> Result<Reply, Error> {

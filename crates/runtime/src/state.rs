@@ -221,10 +221,11 @@ impl Transactional<'_> {
         if writes.is_empty() {
             return Ok(());
         }
+        let outbox = &store.block.outbox;
         let flight = match &store.store.outbox {
             Some(settings) => {
-                let outbox = &store.block.outbox;
-                outbox.begin(&store.store, settings, &mut writes, origin).await?
+                let flight = outbox.begin(&store.store, settings, &mut writes, origin).await?;
+                flight.map(|flight| (settings, flight))
             }
             None => None,
         };
@@ -240,16 +241,18 @@ impl Transactional<'_> {
                 component.transact(writes.take(), metadata)
             })
             .await;
-        if let Some(flight) = flight {
+        if let Some((settings, flight)) = flight {
             // After a failure that was repeated nobody knows what the first attempt did.
-            let failure = outcome.as_ref().err().map(|error| error.kind);
-            flight.end(failure.map(|kind| {
+            let known = |error: &Error| {
                 if policy.has_retries() {
                     Kind::Internal
                 } else {
-                    kind
+                    error.kind
                 }
-            }));
+            };
+            outbox
+                .end(settings, flight, outcome.as_ref().err().map(known))
+                .await;
         }
         outcome.map_err(|error| catalogue::transaction_failed(text(&error)).caused_by(error))
     }

@@ -178,7 +178,7 @@ impl Outbox {
         if events.is_empty() {
             return Ok(None);
         }
-        let flight = shared
+        let mut flight = shared
             .flights
             .begin(events.iter().map(|event| (event.id.as_str(), event.key.as_str())))
             .await;
@@ -200,14 +200,35 @@ impl Outbox {
             flight.end(Some(Kind::Invalid));
             return Err(catalogue::outbox(&shared.app_id, cause));
         }
-        writes.extend(events.into_iter().map(|event| {
+        writes.extend(events.iter().map(|event| {
             Write::Set(Set {
                 value: event.record(&shared.namespace, &shared.app_id),
-                key: event.id,
+                key: event.id.clone(),
                 ..Set::default()
             })
         }));
+        flight.carry(events);
         Ok(Some(flight))
+    }
+
+    /// The transaction has ended. `failure` is why the store refused it.
+    pub(crate) async fn end(&self, settings: &Settings, mut flight: Flight, failure: Option<Kind>) {
+        // Relays may have given the events up meanwhile.
+        let late = failure.is_none() && flight.age() > relay::ORPHANED / 2;
+        let events = flight.unload();
+        flight.end(failure);
+        if !late {
+            return;
+        }
+        let topic = self.shared.internal_topic(settings);
+        for event in &events {
+            if let Err(error) = self.shared.announce(settings, &topic, event).await {
+                self.shared.log.error(format_args!(
+                    "outbox event {} of a slow transaction is published when the app starts again: {error}",
+                    event.id
+                ));
+            }
+        }
     }
 
     /// Lets the relays finish what they hold, no longer than `patience`. The rest stays with the broker.

@@ -4,11 +4,14 @@
 //! Also where transactions on the same key wait for each other, so that their events are announced in the order in which
 //! they commit.
 
+use super::event::Event;
 use super::order::{Chains, Turn};
 use outrigger_component::error::Kind;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Outcomes that are remembered. What is forgotten is looked up in the store.
 const REMEMBERED: usize = 10_000;
@@ -52,6 +55,8 @@ pub(super) enum Outcome {
 pub(crate) struct Flight {
     flights: Flights,
     ids: Vec<String>,
+    events: Vec<Event>,
+    began: Instant,
     outcome: Outcome,
     /// Dropped last, when the outcome is in the table.
     _over: watch::Sender<()>,
@@ -79,6 +84,8 @@ impl Flights {
         Flight {
             flights: self.clone(),
             ids,
+            events: Vec::new(),
+            began: Instant::now(),
             outcome: Outcome::Unknown,
             _over: over,
             _turns: turns,
@@ -122,8 +129,21 @@ impl Table {
 }
 
 impl Flight {
+    /// Keeps the events until the end.
+    pub(super) fn carry(&mut self, events: Vec<Event>) {
+        self.events = events;
+    }
+
+    pub(super) fn unload(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    pub(super) fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// `failure` is why the store refused; `None` if the transaction is committed.
-    pub(crate) fn end(mut self, failure: Option<Kind>) {
+    pub(super) fn end(mut self, failure: Option<Kind>) {
         self.outcome = match failure {
             None => Outcome::Committed,
             Some(

@@ -10,7 +10,6 @@ use super::order::Turn;
 use super::{Settings, Shared, recovery};
 use crate::outbound;
 use crate::pubsub::envelope::write;
-use crate::pubsub::pace::Pace;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
@@ -27,14 +26,15 @@ use tokio::time::Instant;
 
 /// Under this name an internal event carries the key of its state.
 pub(super) const KEY: &str = "partitionKey";
-/// How long a record is looked for that is not there yet. COMPAT: as long as the reference, before an event is dropped
-/// for ever; otherwise the broker brings it again.
-const PATIENCE: Duration = Duration::from_secs(2);
-const LAST_PATIENCE: Duration = Duration::from_secs(11);
+/// Until an event is this old, its record is looked for again and again: the transaction may be under way elsewhere.
+const YOUNG: Duration = Duration::from_secs(2);
 const FIRST_LOOK: Duration = Duration::from_millis(2);
 const LONGEST_LOOK: Duration = Duration::from_millis(500);
-/// An event so old whose record is missing belongs to no transaction any more.
-const ORPHANED: Duration = Duration::from_secs(3600);
+/// An event so old whose record is missing belongs to no transaction that could still be committed, unless it
+/// announces its events [again](super::Outbox::end).
+pub(super) const ORPHANED: Duration = Duration::from_secs(60);
+/// The same when the settings ask to discard. COMPAT(pkg/runtime/pubsub/outbox.go): one second, then ten.
+const DISCARDED: Duration = Duration::from_secs(11);
 /// Between attempts to publish, and to subscribe.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -46,7 +46,6 @@ pub(super) struct Relay {
     shared: Arc<Shared>,
     store: String,
     settings: Settings,
-    pace: Pace,
     halt: watch::Receiver<Option<Instant>>,
 }
 
@@ -71,7 +70,6 @@ impl Relay {
             shared: Arc::clone(shared),
             store,
             settings,
-            pace: Pace::default(),
             halt,
         }
     }
@@ -168,15 +166,6 @@ impl Relay {
 
     async fn handle(&self, delivery: Delivery, turn: Option<Turn>) {
         let settled = self.settle(&delivery.message, turn).await;
-        match settled {
-            Settled::Ack => self.pace.succeeded(),
-            Settled::Nack => {
-                tokio::select! {
-                    () = tokio::time::sleep(self.pace.failed()) => {}
-                    () = self.halted() => {}
-                }
-            }
-        }
         delivery.settle(settled);
     }
 
@@ -197,11 +186,13 @@ impl Relay {
             turn.come().await;
         }
         let id = &*announced.id;
+        let age = || announced.age(Timestamp::now());
         let found = match shared.flights.outcome(id).await {
             Outcome::Published => return Settled::Ack,
             Outcome::Committed => Look::Found,
             Outcome::Over => self.look(id).await,
-            Outcome::Unknown => self.look_for(id).await,
+            // One that does not say when it was made is taken for new.
+            Outcome::Unknown => self.look_for(id, age().unwrap_or_default()).await,
         };
         let missing = matches!(found, Look::Missing);
         let outcome = match found {
@@ -214,15 +205,15 @@ impl Relay {
             }
             Look::Failed(error) => error.to_string(),
         };
-        let old = announced.age(Timestamp::now()).is_some_and(|age| age > ORPHANED);
-        if missing && (settings.discard || old) {
+        let orphaned = if settings.discard { DISCARDED } else { ORPHANED };
+        if missing && age().map_or(settings.discard, |age| age >= orphaned) {
             shared.log.error(format_args!(
                 "failed to publish outbox topic to pubsub {}: cannot publish outbox message to topic {}: {outcome}, discarding message",
                 settings.pubsub, settings.topic
             ));
             return Settled::Ack;
         }
-        shared.log.error(format_args!(
+        shared.log.warn(format_args!(
             "failed to publish outbox topic to pubsub {}: cannot publish outbox message to topic {}: {outcome}, rejecting for later processing",
             settings.pubsub, settings.topic
         ));
@@ -323,14 +314,10 @@ impl Relay {
         }
     }
 
-    /// Looks again and again: the transaction may be under way elsewhere.
-    async fn look_for(&self, id: &str) -> Look {
-        let patience = if self.settings.discard {
-            LAST_PATIENCE
-        } else {
-            PATIENCE
-        };
-        let until = Instant::now() + patience;
+    /// Looks for the record of an event that is `age` old, at least once.
+    async fn look_for(&self, id: &str, age: Duration) -> Look {
+        let patience = if self.settings.discard { DISCARDED } else { YOUNG };
+        let until = Instant::now() + patience.saturating_sub(age);
         let mut pause = FIRST_LOOK;
         loop {
             let look = self.look(id).await;

@@ -228,8 +228,15 @@ async fn from_commit_to_topic() {
 
 #[tokio::test(start_paused = true)]
 async fn contents_table() {
+    /// Value, metadata, and what the event has as data and content type.
+    type Row = (
+        &'static str,
+        Vec<(&'static str, &'static str)>,
+        Value,
+        &'static str,
+    );
     let typed = |content_type| vec![("contentType", content_type)];
-    let rows: [(&str, Vec<(&str, &str)>, Value, &str); 9] = [
+    let rows: [Row; 9] = [
         ("\"2\"", vec![], json!("2"), "text/plain"),
         ("2", vec![], json!("2"), "text/plain"),
         ("true", vec![], json!("true"), "text/plain"),

@@ -15,5 +15,6 @@ mod descriptors;
 mod docs;
 mod kills;
 mod outbox;
+mod parity;
 mod streams;
 mod two_sidecars;

@@ -2,9 +2,11 @@
 
 use crate::home::{self, Home};
 use crate::roles::under;
+use crate::screen::Screen;
 use anyhow::{Context, Result, anyhow};
-use outrigger_hub::client::{self, Client};
+use outrigger_hub::client::{self, Client, Gone};
 use outrigger_hub::config;
+use std::convert::Infallible;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::Path;
@@ -17,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const STARTS: usize = 3;
 /// A log of a background hub that is larger is put aside when the next one starts.
 const LOG_BYTES: u64 = 8 << 20;
+/// Before a lost hub is started again after that has failed, at first and at most.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Lines of it that an error shows.
 const SHOWN: usize = 10;
 
@@ -50,6 +55,50 @@ pub(crate) async fn ensure(home: &Home, life: Life) -> Result<Client> {
         };
         anyhow!("{error}{said}")
     })
+}
+
+/// Keeps a hub there for as long as this is polled: one that was killed is started again. One that was ended on purpose is
+/// left so (`outrigger down --hub-only`), and the next one is waited for.
+pub(crate) async fn keep(home: &Home, mut hub: Client, screen: Screen) -> Infallible {
+    loop {
+        hub = match hub.ended().await {
+            Gone::Lost => again(home, screen).await,
+            Gone::Ended => {
+                screen.warning(
+                    "the hub was ended: its state store, broker and names are away until there is one again \
+                     (the next `outrigger run` starts it)",
+                );
+                next(home).await
+            }
+        };
+    }
+}
+
+/// A new hub in place of one that is lost, however long that takes.
+async fn again(home: &Home, screen: Screen) -> Client {
+    screen.warning("the hub is gone without having been asked to end; starting it again");
+    let mut pause = PAUSE;
+    loop {
+        match ensure(home, Life::OfItsOwn).await {
+            Ok(hub) => {
+                screen.success("the hub is there again");
+                return hub;
+            }
+            Err(error) => screen.failure(&format!("{error:#}")),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// The hub that somebody else starts.
+async fn next(home: &Home) -> Client {
+    loop {
+        if let Ok(Some(hub)) = find(home).await {
+            return hub;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// The hub of this home if one runs.

@@ -99,15 +99,15 @@ async fn single(flags: Flags, context: &Context, wish: watch::Receiver<Wish>) ->
         &mut chosen,
     )?;
     let program = context.home.sidecar()?;
-    // Kept to the end: the hub does not count as idle meanwhile.
     let hub = hub(flags.no_hub, context, wish.clone()).await?;
+    let socket = hub.as_ref().map(|hub| hub.socket().to_owned());
     drop(chosen);
     let pair = Pair {
         app: &app,
         home: context.home.path(),
         program: &program,
         environment: &context.environment,
-        hub: hub.as_ref().map(|hub| hub.socket()),
+        hub: socket.as_deref(),
         screen,
         app_voice: Voice::console(Speaker::App, screen),
         sidecar_voice: Voice::console(Speaker::Sidecar, screen),
@@ -116,7 +116,16 @@ async fn single(flags: Flags, context: &Context, wish: watch::Receiver<Wish>) ->
         sidecar_log: None,
         host: None,
     };
-    Ok(pair.run(wish).await)
+    Ok(beside_hub(context, hub, pair.run(wish)).await)
+}
+
+/// Does the work while a hub is kept there for it, which does not count as idle meanwhile.
+async fn beside_hub<T>(context: &Context, hub: Option<Client>, work: impl Future<Output = T>) -> T {
+    let Some(hub) = hub else { return work.await };
+    tokio::select! {
+        done = work => done,
+        never = hub::keep(&context.home, hub, context.screen) => match never {},
+    }
 }
 
 /// This home's hub, unless it is not wanted.

@@ -34,6 +34,15 @@ pub struct Client {
     socket: PathBuf,
 }
 
+/// How a hub went away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// It was asked to end, or nobody needed it.
+    Ended,
+    /// Killed, crashed, or cut off.
+    Lost,
+}
+
 impl Client {
     /// Connects to the hub that listens on `socket`.
     ///
@@ -136,12 +145,19 @@ impl Client {
         }
     }
 
-    /// Returns when this hub is gone, whether it ended or was killed. Who needs a hub calls [`ensure`] then.
-    pub async fn ended(&self) {
+    /// Returns when this hub is gone. Who needs a hub that was [`Gone::Lost`] calls [`ensure`] then.
+    pub async fn ended(&self) -> Gone {
         // The hub ends this stream when it ends, and the system when the hub cannot.
-        if let Ok(answer) = self.names.clone().watch(WatchRequest {}).await {
-            let mut lists = answer.into_inner();
-            while let Ok(Some(_)) = lists.message().await {}
+        let Ok(answer) = self.names.clone().watch(WatchRequest {}).await else {
+            return Gone::Lost;
+        };
+        let mut lists = answer.into_inner();
+        loop {
+            match lists.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Gone::Ended,
+                Err(_) => return Gone::Lost,
+            }
         }
     }
 

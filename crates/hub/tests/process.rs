@@ -7,7 +7,7 @@
 use outrigger_daemon::drain;
 use outrigger_daemon::log::{Config as LogConfig, Format, Level, Log, Output};
 use outrigger_daemon::tasks::{OnExit, Tasks};
-use outrigger_hub::client::{self, Client};
+use outrigger_hub::client::{self, Client, Gone};
 use outrigger_hub::config::{self, Config};
 use outrigger_hub::{Ended, Hub};
 use outrigger_proto::hub::v1;
@@ -335,7 +335,15 @@ async fn of_several_that_need_a_hub_one_starts_it() {
     assert_eq!(pids.lock().unwrap().len(), 1, "and all reached it");
     // While it ends, the next one already wants a new one.
     let old = Client::connect(&config::socket(&path).unwrap()).await.unwrap();
-    old.shutdown().await.unwrap();
+    let (asked, seen) = tokio::join!(
+        async {
+            tokio::time::sleep(Duration::from_millis(200)).await; // the watcher is there first
+            old.shutdown().await
+        },
+        timeout(SOON, old.ended()),
+    );
+    asked.unwrap();
+    assert_eq!(seen.expect("its end is not noticed"), Gone::Ended);
     let hub = client::ensure(&path, SOON, || spawn(&path)).await.unwrap();
     let pid = hub.status().await.unwrap().pid;
     assert_ne!(pid, u64::from(started[0]));
@@ -347,7 +355,8 @@ async fn of_several_that_need_a_hub_one_starts_it() {
         .status()
         .unwrap();
     assert!(killed.success());
-    timeout(SOON, ended).await.expect("its end is not noticed");
+    let seen = timeout(SOON, ended).await.expect("its end is not noticed");
+    assert_eq!(seen, Gone::Lost);
     let hub = client::ensure(&path, SOON, || spawn(&path)).await.unwrap();
     hub.shutdown().await.unwrap();
     assert!(client::gone(&path, SOON).await.unwrap());

@@ -63,6 +63,7 @@ pub(super) async fn run(
     }
     let program = context.home.sidecar()?;
     let hub = super::hub(flags.no_hub, context, wish.clone()).await?;
+    let socket = hub.as_ref().map(|hub| hub.socket().to_owned());
     drop(chosen);
     let now = jiff::Zoned::now().strftime("%Y%m%d%H%M%S").to_string();
     let mut pairs = Vec::new();
@@ -86,7 +87,7 @@ pub(super) async fn run(
             home: context.home.path(),
             program: &program,
             environment: &context.environment,
-            hub: hub.as_ref().map(|hub| hub.socket()),
+            hub: socket.as_deref(),
             screen,
             sidecar_log: sidecar_log.as_ref().map(|log| log.path.clone()),
             app_voice: Voice::of(Speaker::App, &app.id, app_to, screen, app_log.map(|log| log.file)),
@@ -103,7 +104,8 @@ pub(super) async fn run(
             host: Some("127.0.0.1"),
         });
     }
-    let codes = futures::future::join_all(pairs.iter().map(|pair| pair.run(wish.clone()))).await;
+    let all = futures::future::join_all(pairs.iter().map(|pair| pair.run(wish.clone())));
+    let codes = super::beside_hub(context, hub, all).await;
     Ok(codes.into_iter().find(|code| *code != 0).unwrap_or(0))
 }
 

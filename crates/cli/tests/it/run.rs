@@ -1,6 +1,6 @@
 //! One app with its sidecar: how they start, and that they end together however one of them ends.
 
-use crate::world::{World, has, sidecars, text, until, with_text};
+use crate::world::{World, has, send, sidecars, text, until, with_text};
 use rustix::process::Signal;
 use std::fs;
 
@@ -139,6 +139,54 @@ fn a_sidecar_that_cannot_start_says_why() {
         "{output}"
     );
     assert!(!output.contains("never"), "{output}");
+}
+
+/// Kill -9 of the hub costs nothing but a moment; one that was ended on purpose stays away.
+#[test]
+fn a_hub_that_was_killed_is_started_again() {
+    let world = World::new();
+    let script = "trap 'exit 0' TERM; while :; do sleep 0.05; done";
+    let mut run = world.start(
+        "hub-lost",
+        &["run", "--app-id", "cli-hub", "--", "sh", "-c", script],
+    );
+    run.says(RUNNING);
+    let hub = || -> u64 {
+        let status = text(&world.outrigger(&["status", "-o", "json"]).stdout);
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
+        status["hub"]["pid"].as_u64().unwrap_or_default()
+    };
+    let first = hub();
+    assert_ne!(first, 0);
+    send(u32::try_from(first).unwrap(), Signal::KILL);
+    run.says("the hub is there again");
+    let second = hub();
+    assert!(second != 0 && second != first, "{first} and then {second}");
+    let publish = |data| {
+        let args = [
+            "publish",
+            "--publish-app-id",
+            "cli-hub",
+            "--pubsub",
+            "pubsub",
+            "--topic",
+            "t",
+            "--data",
+            data,
+        ];
+        world.code(&args)
+    };
+    until(
+        "a publish that the new hub takes",
+        || publish(r#"{"n":1}"#) == 0,
+        || run.output(),
+    );
+
+    assert_eq!(world.code(&["down", "--hub-only"]), 0);
+    run.says("the hub was ended");
+    assert_eq!(hub(), 0, "{}", run.output());
+    run.signal(Signal::TERM);
+    assert_eq!(run.ended(), Some(0), "{}", run.output());
 }
 
 #[test]

@@ -68,10 +68,8 @@ impl v1::names_server::Names for Service {
                 tokio::select! {
                     told = told => if told.is_none() { return },
                     () = responses.closed() => return,
-                    () = &mut draining => {
-                        drop(responses.try_send(Err(closing())));
-                        return;
-                    }
+                    // Without an error: so whoever watches can tell an end on purpose from a crash.
+                    () = &mut draining => return,
                 }
             }
         };

@@ -265,6 +265,7 @@ fn snapshot(shared: &Arc<Shared>, prefix: Prefix) -> Snapshot {
             features,
             prefix,
             outbox: None,
+            encryption: None,
         })),
     );
     let broker: Arc<dyn pubsub::PubSub> = fake();

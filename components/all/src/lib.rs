@@ -52,4 +52,6 @@ pub fn register_all(registry: &mut Registry, options: Options) {
     outrigger_components_http::register(registry);
     #[cfg(feature = "redis")]
     outrigger_components_redis::register(registry);
+    #[cfg(feature = "sqlite")]
+    outrigger_components_sqlite::register(registry);
 }

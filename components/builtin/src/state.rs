@@ -13,9 +13,10 @@ mod table;
 mod tests;
 
 use outrigger_component::Component;
-use outrigger_component::error::Result;
+use outrigger_component::error::{Error, Result};
 use outrigger_component::metadata::Metadata;
 use outrigger_component::setup::Setup;
+use outrigger_component::state::query::{Matcher, Page, Query};
 use outrigger_component::state::{Delete, Features, Get, Item, Keys, KeysLike, Set, StateStore, Write};
 use outrigger_daemon::drain;
 use outrigger_daemon::tasks::{OnExit, Tasks};
@@ -29,22 +30,33 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// Values buried under one hold of the lock.
 const SWEEP_BATCH: usize = 1000;
 
+/// How a store behaves.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Config {
+    /// Whether the query API is offered. COMPAT: the reference's store has none, and its capabilities are compared.
+    pub query_api: bool,
+}
+
 pub struct Store {
+    query_api: bool,
     table: Arc<Mutex<Table>>,
     /// Owns the sweep.
     _tasks: Tasks,
 }
 
 impl Store {
-    /// Takes no metadata of its own.
-    ///
     /// # Errors
     /// None.
-    pub async fn build(setup: Setup<()>) -> Result<Self> {
+    pub async fn build(setup: Setup<Config>) -> Result<Self> {
         let table = Arc::new(Mutex::new(Table::default()));
         let tasks = Tasks::new(&setup.log, drain::channel().0);
         tasks.spawn("state.in-memory sweep", OnExit::Log, sweep(Arc::clone(&table)));
-        Ok(Self { table, _tasks: tasks })
+        Ok(Self {
+            query_api: setup.config.query_api,
+            table,
+            _tasks: tasks,
+        })
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -66,7 +78,7 @@ impl StateStore for Store {
             etag: true,
             transactional: true,
             ttl: true,
-            query: false,
+            query: self.query_api,
             delete_with_prefix: true,
             keys_like: true,
             max_transaction: None,
@@ -104,6 +116,19 @@ impl StateStore for Store {
 
     async fn delete_with_prefix(&self, prefix: &str) -> Result<u64> {
         Ok(self.table().delete_with_prefix(prefix, Instant::now()))
+    }
+
+    /// Looks at every value whose key begins as asked for; the lock is held while they are collected.
+    async fn query(&self, query: &Query) -> Result<Page> {
+        if !self.query_api {
+            return Err(Error::unsupported("query"));
+        }
+        let found = self.table().with_prefix(&query.prefix, Instant::now());
+        let mut matcher = Matcher::new(query)?;
+        for found in found {
+            matcher.offer(found);
+        }
+        Ok(matcher.page())
     }
 
     async fn keys_like(&self, like: &KeysLike) -> Result<Keys> {

@@ -48,6 +48,13 @@ async fn state_in_memory() {
         store.features().names(),
         ["ETAG", "TRANSACTIONAL", "TTL", "DELETE_WITH_PREFIX", "KEYS_LIKE"]
     );
+    let store = registry()
+        .state_stores()
+        .build("in-memory", "v1", setup(&[("queryApi", "true")]))
+        .await
+        .unwrap();
+    assert!(store.features().query);
+    state::run(&*store, "app").await;
 }
 
 #[tokio::test]

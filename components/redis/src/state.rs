@@ -18,6 +18,7 @@ use outrigger_component::Component;
 use outrigger_component::error::{Error, Kind, Result};
 use outrigger_component::metadata::Metadata;
 use outrigger_component::setup::Setup;
+use outrigger_component::state::query::{Page, Query};
 use outrigger_component::state::{
     Consistency, Delete, Features, Get, Item, Keys, KeysLike, Set, StateStore, Write,
 };
@@ -201,6 +202,13 @@ impl StateStore for Store {
         };
         self.write(writes.into_iter().map(step).collect::<Result<_>>()?, false)
             .await
+    }
+
+    /// COMPAT(components-contrib state/redis): the text. A server with the modules is not asked either: see the docs.
+    async fn query(&self, _query: &Query) -> Result<Page> {
+        Err(Error::invalid(
+            "redis-json server support is required for query capability",
+        ))
     }
 
     async fn keys_like(&self, like: &KeysLike) -> Result<Keys> {

@@ -254,7 +254,7 @@ impl Shared {
             "ExecuteStateTransaction" => {
                 serve(call, seen, |it| state::transact(state, it, trace.as_ref())).await
             }
-            "QueryStateAlpha1" => serve(call, seen, |it| ready(state::query(state, &it))).await,
+            "QueryStateAlpha1" => serve(call, seen, |it| state::query(state, it)).await,
             "PublishEvent" => serve(call, seen, |it| pubsub::publish(pubsub, it, trace)).await,
             "BulkPublishEvent" | "BulkPublishEventAlpha1" => {
                 serve(call, seen, |it| pubsub::publish_bulk(pubsub, it, trace)).await

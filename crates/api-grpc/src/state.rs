@@ -97,9 +97,25 @@ pub(crate) async fn transact(
         .await
 }
 
-/// Fails: no store of this version has queries.
-pub(crate) fn query(state: &State, request: &proto::QueryStateRequest) -> Result<proto::QueryStateResponse> {
-    Err(state.store(&request.store_name)?.query())
+pub(crate) async fn query(
+    state: &State,
+    request: proto::QueryStateRequest,
+) -> Result<proto::QueryStateResponse> {
+    let page = state
+        .store(&request.store_name)?
+        .query(request.query.as_bytes(), request.metadata.into_iter().collect())
+        .await?;
+    let results = page.results.into_iter().map(|found| proto::QueryStateItem {
+        key: found.key,
+        data: found.value,
+        etag: found.etag.unwrap_or_default(),
+        error: String::new(),
+    });
+    Ok(proto::QueryStateResponse {
+        results: results.collect(),
+        token: page.token.unwrap_or_default(),
+        metadata: page.metadata.into_inner().into_iter().collect(),
+    })
 }
 
 fn entry(entry: Entry) -> proto::BulkStateItem {

@@ -205,7 +205,7 @@ impl Shared {
             Endpoint::ExecuteStateTransaction => {
                 state::transact(&api.state, first, query, body, trace.context()).await
             }
-            Endpoint::QueryState => Err(state::query(&api.state, first)),
+            Endpoint::QueryState => state::query(&api.state, first, query, body).await,
             Endpoint::PublishEvent => {
                 pubsub::publish(
                     &api.pubsub,

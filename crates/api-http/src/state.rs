@@ -20,7 +20,7 @@ use outrigger_component::metadata::Metadata;
 use outrigger_component::state::{Concurrency, Consistency, Delete, Get, Write};
 use outrigger_daemon::trace::Context;
 use outrigger_runtime::catalogue::{common, state as catalogue};
-use outrigger_runtime::error::{ApiError, Result};
+use outrigger_runtime::error::Result;
 use outrigger_runtime::pubsub::outbox::Origin;
 use outrigger_runtime::state::State;
 use outrigger_runtime::state::bulk::{BulkGet, Entry};
@@ -184,12 +184,49 @@ pub(crate) async fn transact(
     Ok(reply::empty())
 }
 
-/// `POST /v1.0-alpha1/state/{store}/query`
-pub(crate) fn query(state: &State, store: &str) -> ApiError {
-    match state.store(store) {
-        Ok(store) => store.query(),
-        Err(error) => error,
+/// `POST /v1.0-alpha1/state/{store}/query`. Without results 204.
+pub(crate) async fn query(
+    state: &State,
+    store: &str,
+    query: Option<&str>,
+    body: Body,
+) -> Result<Response<Body>> {
+    #[derive(Serialize)]
+    struct Told<'p> {
+        results: Vec<Match<'p>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        token: Option<&'p str>,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        metadata: BTreeMap<&'p str, &'p str>,
     }
+
+    #[derive(Serialize)]
+    struct Match<'p> {
+        key: &'p str,
+        data: Option<Box<RawValue>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        etag: Option<&'p str>,
+    }
+
+    let body = limit::read(body).await.map_err(common::body_read)?;
+    let page = state.store(store)?.query(&body, query::metadata(query)).await?;
+    if page.results.is_empty() {
+        return Ok(reply::empty());
+    }
+    let told = Told {
+        results: page
+            .results
+            .iter()
+            .map(|found| Match {
+                key: &found.key,
+                data: raw(&found.value),
+                etag: found.etag.as_deref(),
+            })
+            .collect(),
+        token: page.token.as_deref(),
+        metadata: page.metadata.iter().collect(),
+    };
+    Ok(reply::json(StatusCode::OK, &told))
 }
 
 /// An entry of a bulk read.

@@ -105,6 +105,15 @@ pub enum Write {
     Delete(Delete),
 }
 
+impl Write {
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Set(set) => &set.key,
+            Self::Delete(delete) => &delete.key,
+        }
+    }
+}
+
 /// A question for the keys that match a pattern, page by page.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeysLike {

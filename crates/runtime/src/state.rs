@@ -1,30 +1,31 @@
 //! State: key/value with entity tags and transactions, whichever door asks and whichever store keeps it.
 //!
 //! Requests and answers are those of [`outrigger_component::state`]; keys are as the app wrote them and get the store's
-//! [prefix](keys) here. Values are bytes: what a door was given is stored and given back unchanged.
+//! [prefix](keys) here. Values are bytes: what a door was given is stored and given back unchanged, [encrypted](encryption)
+//! where the component says so.
 //!
 //! A door first opens the [`Store`] (an unknown store is the first thing that is complained about), then decodes the
 //! rest of the request, then calls one method. Each call runs under the component's outbound policy and is counted once.
-//!
-//! Deliberately absent, and refused rather than ignored: encryption at rest (when the component is loaded), queries
-//! (here).
 
 pub mod bulk;
+pub mod encryption;
 pub mod keys;
 
 use crate::catalogue::Code;
 use crate::catalogue::state as catalogue;
 use crate::components::snapshot::{self, Live};
-use crate::error::{ApiError, Result};
+use crate::error::Result;
 use crate::outbound::{self, Input};
 use crate::pubsub::outbox::{Origin, Outbox};
 use outrigger_component::error::{Error, Kind};
 use outrigger_component::metadata::Metadata;
+use outrigger_component::state::query::{Page, Query};
 use outrigger_component::state::{Delete, Get, Item, Set, Write};
 use outrigger_daemon::metrics;
 use outrigger_resiliency::policies::{Flow, Kind as Target, Policies};
 use outrigger_resiliency::policy::Policy;
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -89,9 +90,17 @@ impl<'a> Store<'a> {
         let stored = self.stored(&get.key)?;
         let key = std::mem::replace(&mut get.key, stored);
         let store = &self.store.store;
-        self.call("get", &self.policy(), || store.get(&get))
+        let item = self
+            .call("get", &self.policy(), || store.get(&get))
             .await
-            .map_err(|error| catalogue::get_failed(&key, &self.store.name, text(&error)).caused_by(error))
+            .map_err(|error| catalogue::get_failed(&key, self.name(), text(&error)).caused_by(error))?;
+        match &self.store.encryption {
+            None => Ok(item),
+            Some(keys) => item
+                .map(|item| keys.decrypt(item))
+                .transpose()
+                .map_err(|error| catalogue::get_failed(&key, self.name(), &error).caused_by(error)),
+        }
     }
 
     /// Writes all values. Not atomic: of several, some may be written when the call fails.
@@ -108,6 +117,9 @@ impl<'a> Store<'a> {
         }
         if sets.is_empty() {
             return Ok(());
+        }
+        if let Some(keys) = &self.store.encryption {
+            sets = sets.into_iter().map(|set| keys.encrypt(set)).collect();
         }
         bulk::set(self, sets).await.map_err(|failed| {
             failed.answer(&SAVE, |code, cause| {
@@ -154,9 +166,41 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// Why a query fails: no store of this version has queries.
-    pub fn query(&self) -> ApiError {
-        catalogue::query_unsupported(&self.store.name)
+    /// One page of this app's values that match a query, with their keys as the app wrote them.
+    ///
+    /// # Errors
+    /// [`catalogue::QUERY_UNSUPPORTED`] for a store without queries; [`catalogue::QUERY`] for one that encrypts, for a query
+    /// that cannot be read, and when the store fails.
+    pub async fn query(&self, text: &[u8], metadata: Metadata) -> Result<Page> {
+        let failed = |cause: &dyn std::fmt::Display| catalogue::query_failed(self.name(), cause);
+        let component = &self.store.store;
+        if !self.store.features.query {
+            // It says why not.
+            return match component.query(&Query::default()).await {
+                Err(error) if error.kind != Kind::Unsupported => Err(failed(&error).caused_by(error)),
+                _ => Err(catalogue::query_unsupported(self.name())),
+            };
+        }
+        if self.store.encryption.is_some() {
+            return Err(failed(&"cannot query encrypted store"));
+        }
+        let query = Query::parse(text)
+            .map_err(|cause| failed(&format_args!("failed to parse JSON query body: {cause}")))?;
+        let query = Query {
+            prefix: self.store.prefix.as_str().to_owned(),
+            metadata,
+            ..query
+        };
+        let mut page = self
+            .call("query", &self.policy(), || component.query(&query))
+            .await
+            .map_err(|error| failed(&error).caused_by(error))?;
+        for found in &mut page.results {
+            if let Some(key) = found.key.strip_prefix(&query.prefix) {
+                found.key = key.to_owned();
+            }
+        }
+        Ok(page)
     }
 
     fn policy(&self) -> Policy<'_> {
@@ -222,6 +266,10 @@ impl Transactional<'_> {
             return Ok(());
         }
         let outbox = &store.block.outbox;
+        let encrypted = store.store.encryption.as_ref().map(|keys| {
+            let own: HashSet<String> = writes.iter().map(|write| write.key().to_owned()).collect();
+            (keys, own)
+        });
         let flight = match &store.store.outbox {
             Some(settings) => {
                 let flight = outbox.begin(&store.store, settings, &mut writes, origin).await?;
@@ -231,6 +279,14 @@ impl Transactional<'_> {
         };
         if writes.is_empty() {
             return Ok(());
+        }
+        // After the outbox, whose events are what the app wrote, and not its records.
+        if let Some((keys, own)) = encrypted {
+            let encrypt = |write| match write {
+                Write::Set(set) if own.contains(&set.key) => Write::Set(keys.encrypt(set)),
+                other => other,
+            };
+            writes = writes.into_iter().map(encrypt).collect();
         }
         let metadata = &metadata;
         let component = &store.store.store;

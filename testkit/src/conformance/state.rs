@@ -4,6 +4,7 @@ mod cases;
 
 use outrigger_component::error::{Kind, Result};
 use outrigger_component::metadata::Metadata;
+use outrigger_component::state::query::Query;
 use outrigger_component::state::{
     Concurrency, Delete, Features, Get, Item, KeysLike, Set, StateStore, Write,
 };
@@ -106,6 +107,9 @@ async fn unclaimed(store: &dyn StateStore, features: &Features, prefix: &str) {
         let result = store.delete_with_prefix(prefix).await;
         refused("delete_with_prefix", result.err().map(|error| error.kind));
     }
+    if features.query {
+        query(store, prefix).await;
+    }
     if !features.keys_like {
         let like = KeysLike {
             pattern: "%".to_owned(),
@@ -114,6 +118,43 @@ async fn unclaimed(store: &dyn StateStore, features: &Features, prefix: &str) {
         let result = store.keys_like(&like).await;
         refused("keys_like", result.err().map(|error| error.kind));
     }
+}
+
+/// Filter, order and pages over the wire of one store; the language itself has tests of its own.
+async fn query(store: &dyn StateStore, prefix: &str) {
+    let prefix = format!("{prefix}-query||");
+    for (key, value) in [
+        ("a", r#"{"n":1,"on":true}"#),
+        ("b", r#"{"n":3,"on":true}"#),
+        ("c", r#"{"n":2,"on":true}"#),
+        ("d", r#"{"n":9,"on":false}"#),
+        ("below||e", r#"{"n":9,"on":true}"#),
+    ] {
+        let set = Set {
+            key: format!("{prefix}{key}"),
+            value: value.as_bytes().into(),
+            is_json: true,
+            ..Set::default()
+        };
+        store.set(set).await.expect("a plain write");
+    }
+    let text = br#"{"filter":{"EQ":{"on":true}},"sort":[{"key":"n","order":"DESC"}],"page":{"limit":2}}"#;
+    let mut query = Query {
+        prefix: prefix.clone(),
+        ..Query::parse(text).expect("a query that is right")
+    };
+    let mut keys = Vec::new();
+    loop {
+        let page = store.query(&query).await.expect("a query");
+        assert!(page.results.len() <= 2, "a page of {}", page.results.len());
+        keys.extend(page.results.into_iter().map(|found| found.key));
+        query.token = page.token;
+        if query.token.is_none() {
+            break;
+        }
+    }
+    let expected = ["b", "c", "a"].map(|key| format!("{prefix}{key}"));
+    assert_eq!(keys, expected, "keys of a query");
 }
 
 struct Run<'a> {

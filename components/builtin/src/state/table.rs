@@ -4,6 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use outrigger_component::error::{Error, Kind, Result};
 use outrigger_component::metadata::Metadata;
+use outrigger_component::state::query::Found;
 use outrigger_component::state::{Concurrency, Item, Keys, KeysLike, Ttl, Write, ttl};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -186,6 +187,22 @@ impl Table {
             self.remove(&key);
         }
         deleted
+    }
+
+    /// Live values in the order of their keys.
+    pub(super) fn with_prefix(&self, prefix: &str, now: Instant) -> Vec<Found> {
+        let mut found: Vec<Found> = self
+            .values
+            .iter()
+            .filter(|(key, value)| value.is_live(now) && key.starts_with(prefix))
+            .map(|(key, value)| Found {
+                key: key.clone(),
+                value: value.bytes.clone(),
+                etag: Some(value.tag.to_string()),
+            })
+            .collect();
+        found.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        found
     }
 
     /// In the order of their last writes; a page continues at the tag that its token names.

@@ -143,7 +143,7 @@ async fn expiry_is_told_in_seconds_and_utc() {
     );
 }
 
-fn bare() -> Setup<()> {
+fn bare() -> Setup<Config> {
     let outrigger_component::setup::Setup {
         name,
         app_id,
@@ -157,7 +157,7 @@ fn bare() -> Setup<()> {
         name,
         app_id,
         namespace,
-        config: (),
+        config: Config::default(),
         metadata,
         log,
         instance,

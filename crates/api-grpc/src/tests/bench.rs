@@ -383,7 +383,9 @@ where
 /// State store `s`, broker `p` with the protected topic `closed`, secret store `v`.
 async fn snapshot(log: &Log, settings: &Settings) -> Snapshot {
     let mut snapshot = Snapshot::default();
-    let store = memory_state::Store::build(setup(log, ())).await.unwrap();
+    let store = memory_state::Store::build(setup(log, memory_state::Config::default()))
+        .await
+        .unwrap();
     let prefix = Prefix::parse(&Properties::new(), "s", "shop", "").unwrap();
     let features = store.features();
     let store = StateStore {
@@ -392,6 +394,7 @@ async fn snapshot(log: &Log, settings: &Settings) -> Snapshot {
         features,
         prefix,
         outbox: None,
+        encryption: None,
     };
     snapshot.insert("state.in-memory", "v1", Loaded::State(Arc::new(store)));
     let broker = memory_pubsub::Bus::build(setup(log, memory_pubsub::Config { concurrency: Some(4) }))

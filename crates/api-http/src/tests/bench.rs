@@ -338,6 +338,7 @@ fn snapshot(fake: &Fake) -> Snapshot {
             features,
             prefix,
             outbox: None,
+            encryption: None,
         })),
     );
     let broker: Arc<dyn pubsub::PubSub> = Arc::new(fake.clone());

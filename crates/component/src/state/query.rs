@@ -21,7 +21,7 @@ pub struct Query {
     pub limit: usize,
     /// From the page before.
     pub token: Option<String>,
-    /// Only keys that begin so. Set by the runtime, not by the query.
+    /// Only keys that begin so and have no further `||`. Set by the runtime, not by the query.
     pub prefix: String,
     pub metadata: Metadata,
 }
@@ -285,7 +285,13 @@ impl<'q> Matcher<'q> {
     }
 
     /// A value that is no JSON matches a query without a filter only.
+    ///
+    /// Keys with a further `||` after the prefix belong to somebody below, as for deleting by prefix.
     pub fn offer(&mut self, found: Found) {
+        let own = found.key.strip_prefix(&self.query.prefix);
+        if own.is_none_or(|rest| rest.contains("||")) {
+            return;
+        }
         let needed = self.query.filter.is_some() || !self.query.sort.is_empty();
         let value = needed
             .then(|| serde_json::from_slice::<Value>(&found.value).ok())

@@ -243,6 +243,12 @@ pub fn operation_unsupported(operation: &str) -> ApiError {
     )
 }
 
+pub fn query_failed(store: &str, cause: impl Display) -> ApiError {
+    ApiError::new(&QUERY, format!("state store {store} query failed: {cause}"))
+        .with(resource(store))
+        .with(info(&QUERY, BTreeMap::new()))
+}
+
 pub fn query_unsupported(store: &str) -> ApiError {
     ApiError::new(&QUERY_UNSUPPORTED, "state store does not support querying")
         .with(resource(store))

@@ -1,8 +1,8 @@
 //! Builds one component from its document: find the constructor, resolve the metadata, build within the time allowed,
 //! compute what requests need to know.
 //!
-//! Refused here rather than half done: kinds of components that this version does not have, and state stores that ask for
-//! encryption at rest. Ignoring that would store plain text.
+//! Refused here rather than half done: kinds of components that this version does not have, and encryption keys that cannot
+//! be had. Ignoring either would store plain text.
 
 use super::secrets;
 use super::snapshot::{Binding, Broker, ConfigurationStore, Loaded, LockStore, SecretStore, StateStore};
@@ -10,6 +10,7 @@ use super::{Failure, Settings};
 use crate::lock::keys::Prefix as LockPrefix;
 use crate::pubsub::outbox;
 use crate::pubsub::scopes::Scopes;
+use crate::state::encryption::Keys;
 use crate::state::keys::Prefix;
 use outrigger_component::error::{Error, Kind};
 use outrigger_component::metadata::Metadata;
@@ -22,18 +23,6 @@ use std::sync::Arc;
 /// Kinds of the reference whose building block is not here yet.
 const ABSENT: [&str; 3] = ["conversation", "crypto", "middleware"];
 
-/// Metadata of state stores that would need what we do not have: name (any case) and what it asks for.
-const REFUSED: [(&str, &str); 2] = [
-    (
-        "primaryEncryptionKey",
-        "encryption at rest is not available in this version of Outrigger, and values would be stored as plain text",
-    ),
-    (
-        "secondaryEncryptionKey",
-        "encryption at rest is not available in this version of Outrigger, and stored values could not be read",
-    ),
-];
-
 /// Builds the component. `store` is the secret store that its references name.
 pub async fn build(
     document: &Component,
@@ -45,8 +34,16 @@ pub async fn build(
         "state" => {
             let kinds = settings.registry.state_stores();
             known(document, kinds, name, "state store")?;
-            refuse(document)?;
-            let (_, setup) = setup(document, store, settings).await?;
+            let (_, mut setup) = setup(document, store, settings).await?;
+            let encryption = Keys::take(document, &mut setup.metadata)
+                .map_err(|error| Failure::create(document, error.to_string()))?;
+            if encryption.is_some() {
+                settings.log.info(format_args!(
+                    "Automatic encryption enabled for state store {}",
+                    document.name
+                ));
+                settings.log.info("WARNING: Automatic state store encryption should never be used to store more than 4 billion items in the state store (including updates). Storing more items than that can cause the private key to be exposed.");
+            }
             let prefix = prefix(document, &setup.metadata, settings)?;
             let outbox = outbox::Settings::read(&setup.metadata);
             let store = timed(document, kinds.build(name, &document.version, setup)).await?;
@@ -56,6 +53,7 @@ pub async fn build(
                 store,
                 prefix,
                 outbox,
+                encryption,
             })))
         }
         "pubsub" => {
@@ -217,20 +215,6 @@ fn known<T: ?Sized + 'static>(
             kinds.known()
         ),
     ))
-}
-
-/// An empty value asks for nothing, unless it is still to be fetched.
-fn refuse(document: &Component) -> Result<(), Failure> {
-    for (name, why) in REFUSED {
-        let asked = document.metadata.iter().any(|item| {
-            item.name.eq_ignore_ascii_case(name)
-                && !(item.text().is_empty() && item.secret_key_ref.name.is_empty() && item.env_ref.is_empty())
-        });
-        if asked {
-            return Err(Failure::create(document, format!("metadata {name}: {why}")));
-        }
-    }
-    Ok(())
 }
 
 /// Whether the metadata mentions the namespace, and what the constructor gets.

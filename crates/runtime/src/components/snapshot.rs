@@ -6,6 +6,7 @@
 use crate::lock::keys::Prefix as LockPrefix;
 use crate::pubsub::outbox;
 use crate::pubsub::scopes::Scopes;
+use crate::state::encryption;
 use crate::state::keys::Prefix;
 use arc_swap::ArcSwap;
 use outrigger_component::binding::{InputBinding, OutputBinding};
@@ -24,6 +25,8 @@ pub struct StateStore {
     pub prefix: Prefix,
     /// Whether transactions publish events.
     pub outbox: Option<outbox::Settings>,
+    /// What values are encrypted with; `None`: they are not.
+    pub encryption: Option<encryption::Keys>,
 }
 
 /// A loaded message broker.

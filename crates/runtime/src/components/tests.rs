@@ -149,8 +149,8 @@ async fn failures_stop_the_start_unless_ignored() {
             document("a", "state.fake", &[("PrimaryEncryptionKey", "00")]),
             create(
                 "state.fake",
-                "metadata primaryEncryptionKey: encryption at rest is not available in this version of \
-                 Outrigger, and values would be stored as plain text",
+                "failed to extract encryption key: metadata primaryEncryptionKey must come from a secret store: \
+                 give it a secretKeyRef",
             ),
         ),
         (document("a", "crypto.fake", &[]), absent("crypto.fake")),

@@ -77,13 +77,24 @@ impl Store<'_> {
         let outcomes = outcomes
             .into_iter()
             .chain(std::iter::repeat_with(|| Err(unanswered())));
+        let keys = self.store.encryption.as_ref();
+        let decrypted = |outcome: Result<Option<Item>, Error>| {
+            let item = outcome.map_err(|error| error.message)?;
+            match keys {
+                None => Ok(item),
+                Some(keys) => item
+                    .map(|item| keys.decrypt(item))
+                    .transpose()
+                    .map_err(|error| error.to_string()),
+            }
+        };
         Ok(request
             .keys
             .into_iter()
             .zip(outcomes)
             .map(|(key, outcome)| Entry {
                 key,
-                outcome: outcome.map_err(|error| error.message),
+                outcome: decrypted(outcome),
             })
             .collect())
     }

@@ -51,6 +51,11 @@ impl Prefix {
         Ok(stored)
     }
 
+    /// Ends with the separator, or is empty.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
     fn of(text: &str) -> Self {
         Self {
             text: format!("{text}{SEPARATOR}"),

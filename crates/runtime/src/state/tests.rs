@@ -1,11 +1,16 @@
 use super::State;
 use super::bulk::BulkGet;
+use super::encryption::Keys;
+use super::keys::Prefix;
+use crate::components::snapshot::{Live, Loaded, Snapshot, StateStore};
 use crate::error::ApiError;
 use crate::fakes::{Bench, document, load};
 use crate::pubsub::outbox::Origin;
 use bytes::Bytes;
 use outrigger_component::metadata::Metadata;
 use outrigger_component::state::{Concurrency, Delete, Get, Set, Write};
+use outrigger_testkit::setup::setup;
+use std::sync::Arc;
 
 async fn state(bench: &Bench) -> State {
     let documents = vec![
@@ -238,7 +243,7 @@ async fn failed_reads_and_deletes() {
     );
     store.delete_bulk(Vec::new()).await.unwrap();
     assert_eq!(
-        seen(store.query()),
+        seen(store.query(b"{}", Metadata::new()).await.unwrap_err()),
         (
             "ERR_STATE_STORE_NOT_SUPPORTED",
             500,
@@ -358,4 +363,79 @@ async fn transactions() {
         let expect = expect.map(|(tag, status, message)| (tag, status, message.to_owned()));
         assert_eq!(outcome.err().map(seen), expect, "{name} {keys:?}");
     }
+}
+
+#[tokio::test]
+async fn what_the_store_gets_is_encrypted() {
+    let bench = Bench::new();
+    let registry = bench.settings().registry;
+    let kinds = registry.state_stores();
+    let raw = kinds.build("fake", "v1", setup(&[])).await.unwrap();
+    let document = serde_json::from_value(serde_json::json!({
+        "metadata": {"name": "s"},
+        "spec": {"type": "state.fake", "version": "v1", "metadata": [
+            {"name": "primaryEncryptionKey", "secretKeyRef": {"name": "one"}},
+        ]},
+    }))
+    .unwrap();
+    let key = "000102030405060708090a0b0c0d0e0f";
+    let mut metadata: Metadata = [("primaryEncryptionKey", key)].into_iter().collect();
+    let mut snapshot = Snapshot::default();
+    let loaded = StateStore {
+        name: "s".to_owned(),
+        features: raw.features(),
+        store: raw.clone(),
+        prefix: Prefix::parse(&Metadata::new(), "s", "shop", "").unwrap(),
+        outbox: None,
+        encryption: Keys::take(&document, &mut metadata).unwrap(),
+    };
+    snapshot.insert("state.fake", "v1", Loaded::State(Arc::new(loaded)));
+    let state = bench.state(Live::new(snapshot), 0);
+
+    let plain = set("a").value;
+    state
+        .store("s")
+        .unwrap()
+        .save(vec![set("a"), set("b")])
+        .await
+        .unwrap();
+    let transaction = vec![Write::Set(set("c")), Write::Delete(delete("b"))];
+    let transactional = state.store("s").unwrap().transactional().unwrap();
+    transactional
+        .transact(transaction, Metadata::new(), Origin::default())
+        .await
+        .unwrap();
+    let store = state.store("s").unwrap();
+    for key in ["a", "c"] {
+        let stored = raw.get(&get(&format!("shop||{key}"))).await.unwrap().unwrap();
+        assert!(stored.value.ends_with(b"||one"), "{key}");
+        assert_eq!(store.get(get(key)).await.unwrap().unwrap().value, plain, "{key}");
+    }
+    let damaged = Set {
+        value: Bytes::from_static(b"AAAA||other"),
+        ..set("shop||d")
+    };
+    raw.set(damaged).await.unwrap();
+    assert_eq!(
+        seen(store.get(get("d")).await.unwrap_err()).2,
+        "fail to get d from state store s: could not decrypt data: the record was encrypted with key \"other\", which \
+         the component does not have"
+    );
+    let keys = ["a", "b", "d"].map(str::to_owned).to_vec();
+    let request = BulkGet {
+        keys,
+        ..BulkGet::default()
+    };
+    let entries = store.bulk_get(request).await.unwrap();
+    let read = |index: usize| {
+        let item = entries[index].outcome.as_ref().ok()?.as_ref()?;
+        Some(item.value.clone())
+    };
+    assert_eq!((read(0), read(1)), (Some(plain), None));
+    assert!(
+        entries[2]
+            .outcome
+            .as_ref()
+            .is_err_and(|error| error.contains("\"other\""))
+    );
 }

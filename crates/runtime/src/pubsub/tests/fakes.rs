@@ -72,6 +72,7 @@ pub(super) fn world(plan: Plan) -> World {
             store,
             prefix: Prefix::parse(&Metadata::new(), "things", "shop", "").unwrap(),
             outbox: Some(settings),
+            encryption: None,
         };
         snapshot.insert("state.fake", "v1", Loaded::State(Arc::new(loaded)));
     }

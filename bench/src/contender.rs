@@ -57,6 +57,8 @@ pub(crate) enum Broker {
     InMemory,
     Embedded,
     Redis,
+    /// A file: state only.
+    Sqlite,
 }
 
 impl fmt::Display for Broker {
@@ -65,6 +67,7 @@ impl fmt::Display for Broker {
             Self::InMemory => "in-memory",
             Self::Embedded => "embedded",
             Self::Redis => "redis",
+            Self::Sqlite => "sqlite",
         })
     }
 }
@@ -128,6 +131,13 @@ impl<'a> Stage<'a> {
         std::fs::write(path.join("config.yaml"), CONFIGURATION)?;
         let (process, metadata) = match broker {
             Broker::InMemory => (None, "[]".to_owned()),
+            Broker::Sqlite => (
+                None,
+                format!(
+                    r#"[{{"name":"connectionString","value":"{}"}}]"#,
+                    path.join("state.db").display()
+                ),
+            ),
             Broker::Redis => {
                 let (process, address) = redis(path).await?;
                 (
@@ -143,8 +153,13 @@ impl<'a> Stage<'a> {
             Broker::InMemory => "in-memory",
             Broker::Embedded => "outrigger",
             Broker::Redis => "redis",
+            Broker::Sqlite => "sqlite",
         };
         for (name, block) in [(PUBSUB, "pubsub"), (STORE, "state")] {
+            let (kind, metadata) = match (broker, block) {
+                (Broker::Sqlite, "pubsub") => ("in-memory", "[]"),
+                _ => (kind, metadata.as_str()),
+            };
             let document = format!(
                 "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: {name}\nspec:\n  type: {block}.{kind}\n  version: v1\n  metadata: {metadata}\n"
             );

@@ -77,7 +77,11 @@ struct Run {
     )]
     only: Vec<Scenario>,
     /// Only these brokers and stores; embedded needs --hub
-    #[arg(long, value_delimiter = ',', default_value = "in-memory,embedded,redis")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "in-memory,embedded,redis,sqlite"
+    )]
     brokers: Vec<Broker>,
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,

@@ -31,6 +31,8 @@ use crate::subscriber::App;
 
 /// Connections of every load but the one-at-a-time and the group-commit ones.
 const CONNECTIONS: usize = 16;
+/// Connections of loads whose answers share a sync of the disk.
+const GROUP: usize = 64;
 /// Heading of the cases that call the app without anything between; their medians show whether the machine kept still.
 pub(crate) const DIRECT: &str = "B0 directly:";
 /// Undelivered events that the sustained load allows.
@@ -181,7 +183,7 @@ impl Round<'_> {
             .settings
             .brokers
             .iter()
-            .filter(|broker| contender.has(**broker))
+            .filter(|broker| contender.has(**broker) && **broker != Broker::Sqlite)
         {
             let stage = Stage::new(contender, broker).await?;
             let app = App::start(Some((PUBSUB, TOPIC)), stage.folder()).await?;
@@ -207,7 +209,7 @@ impl Round<'_> {
                     "B4",
                     "maximum, 64 connections, each answer after fsync",
                     Pace::Max,
-                    64,
+                    GROUP,
                 ));
             }
             let mut processes = vec![&sidecar.process];
@@ -266,17 +268,28 @@ impl Round<'_> {
                 app: None,
             };
             for (operation, source) in [("get", &get), ("set", &set)] {
-                for (name, pace) in [
-                    ("at 1,000/s, 16 connections", Pace::Rate(1000)),
-                    ("maximum, 16 connections", Pace::Max),
+                // What shares one sync of the disk shows with many at once only.
+                for (pace, connections) in [
+                    (Pace::Rate(1000), CONNECTIONS),
+                    (Pace::Max, CONNECTIONS),
+                    (Pace::Max, GROUP),
                 ] {
-                    let name = format!("state {operation}, {broker}, 1 KiB, {name}");
+                    let durable = matches!(broker, Broker::Embedded | Broker::Sqlite);
+                    if connections == GROUP && !durable {
+                        continue;
+                    }
+                    let rate = match pace {
+                        Pace::Rate(_) => "at 1,000/s",
+                        Pace::Max | Pace::Window(_) => "maximum",
+                    };
+                    let name =
+                        format!("state {operation}, {broker}, 1 KiB, {rate}, {connections} connections");
                     let case = Case {
                         scenario: "B7",
                         name,
                         source,
                         pace,
-                        connections: CONNECTIONS,
+                        connections,
                     };
                     rows.push(self.row(&case, &self.load(&case, &cast, 0).await?));
                 }

@@ -23,7 +23,11 @@ struct Failure {
 /// A failing request at the gRPC door.
 macro_rules! fails {
     ($client:expr, $call:ident, $request:expr) => {
-        $client.$call($request).await.map(|_| ()).expect_err("it is refused")
+        $client
+            .$call($request)
+            .await
+            .map(|_| ())
+            .expect_err("it is refused")
     };
 }
 
@@ -88,7 +92,9 @@ impl Doors {
         assert_eq!(status.code(), failure.code, "{at}: {status:?}");
         assert_eq!(body["message"], status.message(), "{at}");
         for detail in body["details"].as_array().into_iter().flatten() {
-            let Some(reason) = detail["reason"].as_str() else { continue };
+            let Some(reason) = detail["reason"].as_str() else {
+                continue;
+            };
             let sent = status.details();
             assert!(
                 sent.windows(reason.len()).any(|part| part == reason.as_bytes()),

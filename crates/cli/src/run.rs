@@ -116,7 +116,7 @@ async fn single(flags: Flags, context: &Context, wish: watch::Receiver<Wish>) ->
         sidecar_log: None,
         host: None,
     };
-    Ok(beside_hub(context, hub, pair.run(wish)).await)
+    Ok(beside_hub(context, hub, Box::pin(pair.run(wish))).await)
 }
 
 /// Does the work while a hub is kept there for it, which does not count as idle meanwhile.

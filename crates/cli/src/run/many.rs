@@ -105,7 +105,7 @@ pub(super) async fn run(
         });
     }
     let all = futures::future::join_all(pairs.iter().map(|pair| pair.run(wish.clone())));
-    let codes = super::beside_hub(context, hub, all).await;
+    let codes = super::beside_hub(context, hub, Box::pin(all)).await;
     Ok(codes.into_iter().find(|code| *code != 0).unwrap_or(0))
 }
 

@@ -14,12 +14,13 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use clap::Args;
 use hdrhistogram::Histogram;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::combinators::WithTrailers;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -29,7 +30,7 @@ use crate::clock::now;
 use crate::hop::accept;
 use crate::load::{DIGITS, histogram};
 use crate::process::local;
-use crate::request::{AT, SEQUENCE};
+use crate::request::{AT, GRPC_ECHO, SEQUENCE};
 
 /// Path of the subscription's route.
 pub(crate) const ROUTE: &str = "/events";
@@ -39,6 +40,9 @@ pub(crate) struct Options {
     /// Port on 127.0.0.1
     #[arg(long)]
     port: u16,
+    /// Answer gRPC instead: the echo method; all others are not there
+    #[arg(long)]
+    grpc: bool,
     /// Subscribe to this topic
     #[arg(long, requires = "pubsub")]
     topic: Option<String>,
@@ -162,6 +166,15 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let listener = TcpListener::bind(local(options.port))
         .await
         .with_context(|| format!("listen on {}", options.port))?;
+    if options.grpc {
+        let serve = accept(listener, |stream| {
+            http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service_fn(grpc))
+        });
+        return tokio::select! {
+            served = serve => served,
+            ended = parent_ends() => ended,
+        };
+    }
     tokio::select! {
         served = accept(listener, |stream| {
             let service = service_fn(|request| answer(&app, request));
@@ -223,11 +236,35 @@ async fn answer(app: &App, request: Request<Incoming>) -> Result<Response<Full<B
     Ok(answer)
 }
 
+/// Gives a message back as it is, whatever it means.
+async fn grpc(request: Request<Incoming>) -> Result<Response<GrpcBody>, Infallible> {
+    let found = request.uri().path() == GRPC_ECHO;
+    let mut status = HeaderMap::new();
+    status.insert(
+        "grpc-status",
+        HeaderValue::from_static(if found { "0" } else { "12" }),
+    );
+    let body = match request.into_body().collect().await {
+        Ok(body) if found => body.to_bytes(),
+        _ => Bytes::new(),
+    };
+    let body = Full::new(body).with_trailers(std::future::ready(Some(Ok(status))) as Trailers);
+    let mut answer = Response::new(body);
+    answer.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
+    Ok(answer)
+}
+
+type Trailers = std::future::Ready<Option<Result<HeaderMap, Infallible>>>;
+type GrpcBody = WithTrailers<Full<Bytes>, Trailers>;
+
 fn json(body: Bytes) -> Response<Full<Bytes>> {
     let mut answer = response(StatusCode::OK, body);
     answer.headers_mut().insert(
         http::header::CONTENT_TYPE,
-        http::HeaderValue::from_static("application/json"),
+        HeaderValue::from_static("application/json"),
     );
     answer
 }

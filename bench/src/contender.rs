@@ -119,6 +119,7 @@ pub(crate) struct Stage<'a> {
 pub(crate) struct Sidecar {
     pub(crate) process: Process,
     pub(crate) http: SocketAddr,
+    pub(crate) grpc: SocketAddr,
     /// From its start to the first 204 of `/v1.0/healthz`.
     pub(crate) ready_after: Duration,
 }
@@ -178,11 +179,23 @@ impl<'a> Stage<'a> {
 
     /// Starts a sidecar and waits until it is ready. `name` distinguishes it in the results.
     pub(crate) async fn sidecar(&self, name: &str, app_id: &str, app: Option<SocketAddr>) -> Result<Sidecar> {
+        self.sidecar_of(name, app_id, app, "http").await
+    }
+
+    /// The same for an app that speaks `protocol`.
+    pub(crate) async fn sidecar_of(
+        &self,
+        name: &str,
+        app_id: &str,
+        app: Option<SocketAddr>,
+        protocol: &str,
+    ) -> Result<Sidecar> {
         let [http, grpc, internal, metrics] = free_ports()?;
         let mut command = self.contender.command();
         command
             .arg(format!("--app-id={app_id}"))
-            .arg("--app-protocol=http")
+            .arg(format!("--app-protocol={protocol}"))
+            .arg("--max-body-size=256Mi")
             .arg(format!("--dapr-http-port={http}"))
             .arg(format!("--dapr-grpc-port={grpc}"))
             .arg(format!("--dapr-internal-grpc-port={internal}"))
@@ -208,6 +221,7 @@ impl<'a> Stage<'a> {
         Ok(Sidecar {
             process,
             http: local(http),
+            grpc: local(grpc),
             ready_after,
         })
     }

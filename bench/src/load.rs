@@ -217,7 +217,7 @@ impl<'a> Run<'a> {
 
     async fn worker(&self) {
         while now() < self.end {
-            let (mut sender, driver) = match connect(self.aim.target).await {
+            let (mut sender, driver) = match connect(self.aim.target, self.aim.source.protocol()).await {
                 Ok(connection) => connection,
                 Err(error) => {
                     self.error(format!("{error:#}"));
@@ -226,7 +226,7 @@ impl<'a> Run<'a> {
                 }
             };
             let session = pin!(self.session(&mut sender));
-            let over = match select(session, pin!(driver)).await {
+            let over = match select(session, driver).await {
                 Either::Left((over, _driver)) => over,
                 Either::Right((_closed, session)) => session.await,
             };
@@ -241,9 +241,8 @@ impl<'a> Run<'a> {
         while let Some((number, due)) = self.take().await {
             self.waiting.borrow_mut().push(due);
             let answer = async {
-                sender.ready().await?;
                 let response = sender
-                    .send_request(self.aim.source.request(self.aim.first + number, due))
+                    .send(self.aim.source.request(self.aim.first + number, due))
                     .await?;
                 let status = response.status();
                 hyper::Result::Ok((status, drain(response).await?))

@@ -72,7 +72,7 @@ struct Run {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "b0,b1,b4,b7,b15",
+        default_value = "b0,b1,b2,b3,b4,b7,b15",
         ignore_case = true
     )]
     only: Vec<Scenario>,

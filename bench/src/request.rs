@@ -1,11 +1,19 @@
 //! What a load sends, and what counts as a right answer to it.
 
+use crate::client::Protocol;
 use bytes::Bytes;
+use http::header::HeaderName;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 
-/// Size of every payload: of the echo's body, of an event's data, of a stored value.
+/// Names the app that a gRPC call is for.
+const CALLEE: HeaderName = HeaderName::from_static("dapr-app-id");
+/// Size of every payload but the large one: of the echo's body, of an event's data, of a stored value.
 pub(crate) const PAYLOAD: usize = 1024;
+/// Size of the bodies that show how streaming goes.
+pub(crate) const LARGE: usize = 100 << 20;
+/// A method of the app's that answers what it is asked with.
+pub(crate) const GRPC_ECHO: &str = "/bench.Echo/Echo";
 /// State loads go round this many keys.
 pub(crate) const KEYS: u64 = 1000;
 
@@ -20,10 +28,13 @@ pub(crate) struct Source {
     host: HeaderValue,
     uris: Vec<Uri>,
     body: Bytes,
+    /// The app that a gRPC call is passed on to; none for the app itself.
+    callee: Option<HeaderValue>,
 }
 
 enum Kind {
     Echo,
+    Grpc,
     Publish,
     Get,
     Set,
@@ -37,6 +48,32 @@ impl Source {
             vec![path.to_owned()],
             Bytes::from(vec![b'x'; PAYLOAD]),
         )
+    }
+
+    /// POST of [`LARGE`] bytes to `path`, answered with the same.
+    pub(crate) fn large(path: &str) -> Self {
+        Self::new(Kind::Echo, vec![path.to_owned()], Bytes::from(vec![b'x'; LARGE]))
+    }
+
+    /// A unary gRPC call of a payload, answered with the same; for `callee` when it goes through sidecars.
+    pub(crate) fn grpc(callee: Option<&str>) -> Self {
+        let mut message = vec![0; 5];
+        message[1..].copy_from_slice(&(PAYLOAD as u32).to_be_bytes());
+        message.extend(std::iter::repeat_n(b'x', PAYLOAD));
+        let mut source = Self::new(
+            Kind::Grpc,
+            vec![format!("http://127.0.0.1{GRPC_ECHO}")],
+            Bytes::from(message),
+        );
+        source.callee = callee.and_then(|callee| callee.parse().ok());
+        source
+    }
+
+    pub(crate) fn protocol(&self) -> Protocol {
+        match self.kind {
+            Kind::Grpc => Protocol::Http2,
+            _ => Protocol::Http1,
+        }
     }
 
     /// POST of an event whose data says when it was due and which one it is.
@@ -71,6 +108,7 @@ impl Source {
             host: HeaderValue::from_static("127.0.0.1"),
             uris,
             body,
+            callee: None,
         }
     }
 
@@ -78,13 +116,21 @@ impl Source {
     pub(crate) fn request(&self, sequence: u64, at: u64) -> Request<Full<Bytes>> {
         let index = usize::try_from(sequence).unwrap_or_default() % self.uris.len();
         let body = match self.kind {
-            Kind::Echo => self.body.clone(),
+            Kind::Echo | Kind::Grpc => self.body.clone(),
             Kind::Publish => event(sequence, at),
             Kind::Get => Bytes::new(),
             Kind::Set => write(sequence % KEYS),
         };
         let mut request = Request::new(Full::new(body));
         *request.uri_mut() = self.uris[index].clone();
+        if matches!(self.kind, Kind::Grpc) {
+            *request.method_mut() = Method::POST;
+            let headers = request.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+            headers.extend(self.callee.clone().map(|callee| (CALLEE, callee)));
+            return request;
+        }
         request.headers_mut().insert(header::HOST, self.host.clone());
         if !matches!(self.kind, Kind::Get) {
             *request.method_mut() = Method::POST;
@@ -98,7 +144,7 @@ impl Source {
     /// Whether status and length of an answer are what a working contender gives.
     pub(crate) fn accepts(&self, status: StatusCode, length: usize) -> bool {
         match self.kind {
-            Kind::Echo => status == StatusCode::OK && length == PAYLOAD,
+            Kind::Echo | Kind::Grpc => status == StatusCode::OK && length == self.body.len(),
             Kind::Get => status == StatusCode::OK && length == PAYLOAD + 2,
             Kind::Publish | Kind::Set => status.is_success(),
         }

@@ -1,6 +1,6 @@
 //! The benchmark set: what is started, what is sent, what is written down. One call is one round of all contenders.
 //!
-//! B0 direct call of the app, and a pair of bare proxies · B1 invocation through two sidecars · B4 publish · B5 publish to
+//! B0 direct call of the app, and a pair of bare proxies · B1 invocation through two sidecars · B2 gRPC passed on · B3 large bodies · B4 publish · B5 publish to
 //! delivery · B7 state · B15 footprint. Loads that are about latency run with generator and app on the first core and the
 //! contender on the second; those that are about throughput have every core.
 
@@ -9,23 +9,24 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use futures::future::{Either, select};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::app::ROUTE;
-use crate::client::once;
+use crate::client::{connect, drain, once};
 use crate::clock::{nanos, now};
 use crate::contender::{Broker, Contender, PUBSUB, STORE, Sidecar, Stage, TOPIC};
 use crate::load::Pace;
 use crate::meter::resident;
 use crate::process::{Process, free_ports, local};
 use crate::report::{
-    ADDED_P50, ADDED_P99, DUPLICATES, E2E_P50, E2E_P90, E2E_P99, E2E_P999, IDLE, LAG, LOST, READY, Row, SIZE,
-    millis, quantiles,
+    ADDED_P50, ADDED_P99, DUPLICATES, E2E_P50, E2E_P90, E2E_P99, E2E_P999, GROWTH, IDLE, LAG, LOST, PER_CORE,
+    READY, Row, SIZE, STREAMED, millis, quantiles,
 };
-use crate::request::{KEYS, Source};
+use crate::request::{KEYS, LARGE, Source};
 use crate::round::{Case, Cast, Round, Settings};
 use crate::subscriber::App;
 
@@ -46,6 +47,10 @@ pub(crate) enum Scenario {
     B0,
     /// Invocation through two sidecars
     B1,
+    /// Unary gRPC, passed on through two sidecars
+    B2,
+    /// Bodies of 100 MiB through two sidecars
+    B3,
     /// Publish, and delivery end to end (B5)
     B4,
     /// State get and set
@@ -74,6 +79,8 @@ pub(crate) async fn run(
         let measured = match scenario {
             Scenario::B0 => continue, // above: it has no contender
             Scenario::B1 => round.invocation(contender).await,
+            Scenario::B2 => round.grpc(contender).await,
+            Scenario::B3 => round.large(contender).await,
             Scenario::B4 => round.messaging(contender).await,
             Scenario::B7 => round.state(contender).await,
             Scenario::B15 => round.footprint(contender).await,
@@ -131,6 +138,21 @@ impl Round<'_> {
         app: &App,
     ) -> Result<Vec<Row>> {
         let (direct, through) = (Source::echo("/echo"), Source::echo(path));
+        let title = ("B1 through two sidecars:", "HTTP call");
+        self.compare(title, &direct, &through, target, processes, app)
+            .await
+    }
+
+    /// One-KiB calls directly and then through `processes`, whose first takes them at `target`.
+    async fn compare(
+        &self,
+        (scenario, title): (&'static str, &str),
+        direct: &Source,
+        through: &Source,
+        target: SocketAddr,
+        processes: Vec<&Process>,
+        app: &App,
+    ) -> Result<Vec<Row>> {
         let straight = Cast {
             target: app.address,
             contender: Vec::new(),
@@ -147,11 +169,11 @@ impl Round<'_> {
             ("one at a time", Pace::Max, 1),
             ("maximum, 16 connections", Pace::Max, CONNECTIONS),
         ] {
-            let name = format!("HTTP call, 1 KiB, {name}");
+            let name = format!("{title}, 1 KiB, {name}");
             let case = Case {
                 scenario: DIRECT,
                 name: name.clone(),
-                source: &direct,
+                source: direct,
                 pace,
                 connections,
             };
@@ -159,9 +181,9 @@ impl Round<'_> {
             rows.push(self.row(&case, &floor));
 
             let case = Case {
-                scenario: "B1 through two sidecars:",
+                scenario,
                 name,
-                source: &through,
+                source: through,
                 pace,
                 connections,
             };
@@ -175,6 +197,73 @@ impl Round<'_> {
             rows.push(row);
         }
         Ok(rows)
+    }
+
+    async fn grpc(&self, contender: &Contender) -> Result<Vec<Row>> {
+        let stage = Stage::new(contender, Broker::InMemory).await?;
+        let app = App::start_grpc(stage.folder()).await?;
+        let callee_id = self.app_id("callee");
+        let callee = stage
+            .sidecar_of("callee", &callee_id, Some(app.address), "grpc")
+            .await?;
+        let caller = stage.sidecar("caller", &self.app_id("caller"), None).await?;
+        let (direct, through) = (Source::grpc(None), Source::grpc(Some(&callee_id)));
+        first_grpc_answer(&caller, &through).await?;
+        let title = ("B2 through two sidecars:", "gRPC call");
+        let processes = vec![&caller.process, &callee.process];
+        let rows = self
+            .compare(title, &direct, &through, caller.grpc, processes, &app)
+            .await?;
+        for process in [caller.process, callee.process, app.process] {
+            process.kill().await?;
+        }
+        Ok(rows)
+    }
+
+    async fn large(&self, contender: &Contender) -> Result<Vec<Row>> {
+        let stage = Stage::new(contender, Broker::InMemory).await?;
+        let app = App::start(None, stage.folder()).await?;
+        let callee_id = self.app_id("callee");
+        let callee = stage.sidecar("callee", &callee_id, Some(app.address)).await?;
+        let caller = stage.sidecar("caller", &self.app_id("caller"), None).await?;
+        let path = format!("/v1.0/invoke/{callee_id}/method/echo");
+        // Small calls first: what they need does not count as growth.
+        for _ in 0..100 {
+            first_answer(&caller, &path).await?;
+        }
+        let source = Source::large(&path);
+        let processes = vec![&caller.process, &callee.process];
+        let mut before = 0;
+        for process in &processes {
+            before = before.max(resident(process.pid())?);
+        }
+        let cast = Cast {
+            target: caller.http,
+            contender: processes,
+            app: Some(&app),
+        };
+        let case = Case {
+            scenario: "B3 through two sidecars:",
+            name: "HTTP call, 100 MiB there and back, one at a time".to_owned(),
+            source: &source,
+            pace: Pace::Max,
+            connections: 1,
+        };
+        let seen = self.load(&case, &cast, 0).await?;
+        let mut row = self.row(&case, &seen);
+        // Each sidecar takes in and gives out the body of the request and that of the answer.
+        let moved = 2.0 * (LARGE >> 20) as f64;
+        row.figures.push((STREAMED, seen.outcome.rate * moved));
+        let cpu: f64 = seen.usage.cpu.values().sum();
+        let per_core = 2.0 * moved * seen.outcome.completed as f64 / cpu.max(f64::MIN_POSITIVE);
+        row.figures.push((PER_CORE, per_core));
+        let most = seen.usage.resident.values().max().copied().unwrap_or_default();
+        row.figures
+            .push((GROWTH, most.saturating_sub(before) as f64 / 1024.0));
+        for process in [caller.process, callee.process, app.process] {
+            process.kill().await?;
+        }
+        Ok(vec![row])
     }
 
     async fn messaging(&self, contender: &Contender) -> Result<Vec<Row>> {
@@ -369,6 +458,31 @@ async fn first_answer(caller: &Sidecar, path: &str) -> Result<()> {
                 "the first call still answers {status} {}",
                 String::from_utf8_lossy(&body)
             );
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Calls until the callee is found and answers.
+async fn first_grpc_answer(caller: &Sidecar, source: &Source) -> Result<()> {
+    let begun = now();
+    loop {
+        let (mut sender, driver) = connect(caller.grpc, source.protocol()).await?;
+        let exchange = std::pin::pin!(async {
+            let response = sender.send(source.request(0, 0)).await?;
+            let status = response.status();
+            hyper::Result::Ok((status, drain(response).await?))
+        });
+        let answer = match select(exchange, driver).await {
+            Either::Left((answer, _driver)) => answer,
+            Either::Right((_closed, exchange)) => exchange.await,
+        };
+        let (status, length) = answer?;
+        if source.accepts(status, length) {
+            return Ok(());
+        }
+        if now() - begun > nanos(FIRST_WITHIN) {
+            bail!("the first gRPC call still answers {status} with {length} bytes");
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

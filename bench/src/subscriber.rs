@@ -54,13 +54,22 @@ pub(crate) struct Arrived {
 impl App {
     /// Starts this same executable as the app, subscribed to `subscription` (component, topic).
     pub(crate) async fn start(subscription: Option<(&str, &str)>, folder: &Path) -> Result<Self> {
+        match subscription {
+            Some((pubsub, topic)) => Self::run(&["--pubsub", pubsub, "--topic", topic], folder).await,
+            None => Self::run(&[], folder).await,
+        }
+    }
+
+    /// The app that speaks gRPC.
+    pub(crate) async fn start_grpc(folder: &Path) -> Result<Self> {
+        Self::run(&["--grpc"], folder).await
+    }
+
+    async fn run(args: &[&str], folder: &Path) -> Result<Self> {
         let [port] = free_ports()?;
         let program = std::env::current_exe().context("find this executable")?;
         let mut command = Command::new(program);
-        command.args(["app", "--port", &port.to_string()]);
-        if let Some((pubsub, topic)) = subscription {
-            command.args(["--pubsub", pubsub, "--topic", topic]);
-        }
+        command.args(["app", "--port", &port.to_string()]).args(args);
         let log = folder.join("app.log");
         command
             .stdout(Stdio::piped())

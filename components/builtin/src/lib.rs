@@ -7,15 +7,18 @@
 pub mod bindings;
 pub mod dns;
 pub mod mdns;
+pub mod middleware;
 pub mod pubsub;
 pub mod secrets;
 pub mod state;
 
+use middleware::{alias, check, rate, uppercase};
 use outrigger_component::registry::Registry;
 use secrets::environment::{Environment, Variables};
 
 /// Adds `state.in-memory`, `pubsub.in-memory`, `secretstores.local.env`, `secretstores.local.file`,
-/// `bindings.cron`, `bindings.localstorage`, `nameresolution.mdns`, `nameresolution.nameformat` and
+/// `bindings.cron`, `bindings.localstorage`, the middlewares `http.routeralias`, `http.routerchecker`, `http.ratelimit` and
+/// `http.uppercase`, `nameresolution.mdns`, `nameresolution.nameformat` and
 /// `nameresolution.kubernetes`.
 ///
 /// # Panics
@@ -30,6 +33,10 @@ pub fn register(registry: &mut Registry, environment: Environment) {
     registry.secret("local.file", secrets::file::Store::build);
     registry.input_binding("cron", bindings::cron::Cron::build);
     registry.output_binding("localstorage", bindings::files::Files::build);
+    registry.middleware("http.routeralias", alias::Alias::build);
+    registry.middleware("http.routerchecker", check::Check::build);
+    registry.middleware("http.ratelimit", rate::Rate::build);
+    registry.middleware("http.uppercase", uppercase::Uppercase::build);
     registry.resolver("mdns", mdns::Resolver::start);
     registry.resolver("nameformat", dns::Resolver::formatted);
     registry.resolver("kubernetes", dns::Resolver::kubernetes);

@@ -9,7 +9,7 @@
 //! - Request bodies are bounded (`--max-body-size`), and of invocations never collected.
 //! - Routing and metrics allocate nothing for paths without escapes.
 //!
-//! Deliberately absent: policy (that is `runtime`'s), listening and draining (`daemon`'s), HTTP middleware components, and
+//! Deliberately absent: policy (that is `runtime`'s), listening and draining (`daemon`'s), and
 //! building blocks that this version does not have, whose routes say so (`unavailable.rs`).
 
 mod bindings;
@@ -23,6 +23,7 @@ mod lock;
 mod metadata;
 mod middleware;
 mod path;
+mod piped;
 mod pubsub;
 mod query;
 mod reply;
@@ -45,6 +46,7 @@ use middleware::limit;
 use middleware::token::Token;
 use middleware::trace::Trace;
 use outrigger_channel::body::Body;
+use outrigger_component::middleware::Pipeline;
 use outrigger_daemon::drain::Trigger;
 use outrigger_daemon::log::Log;
 use outrigger_daemon::metrics;
@@ -81,6 +83,8 @@ pub struct Config {
     pub h2c: bool,
     /// `None`: no access log.
     pub api_logging: Option<ApiLogging>,
+    /// `spec.httpPipeline`; `None`: nothing stands between the API token and the routes.
+    pub pipeline: Option<Pipeline>,
 }
 
 /// What the access log shows.
@@ -142,6 +146,7 @@ impl Door {
             cors: Cors::new(&config.allowed_origins),
             filter: config.filter,
             h2c: config.h2c,
+            pipeline: config.pipeline,
         };
         Self::with(parts, access, Some(api))
     }
@@ -222,7 +227,10 @@ impl Door {
             }
         };
         let mut pending = finish::Request::start(&method, &uri, &headers);
-        trace.describe(&destination.describe((&method, &uri, &path, &headers), peer));
+        // Behind a pipeline, what arrives at its end is described.
+        if !shared.is_piped() {
+            trace.describe(&destination.describe((&method, &uri, &path, &headers), peer));
+        }
         let limit = shared.api.as_ref().and_then(|api| api.limit);
         let inbound = Inbound {
             method: &method,
@@ -232,7 +240,7 @@ impl Door {
             body: limit::limited(body, limit),
         };
         let mut response = shared
-            .guarded(destination, inbound, &mut trace, &mut pending)
+            .guarded((destination, peer), inbound, &mut trace, &mut pending)
             .await;
         trace.finish(&mut response);
         pending.finish(&shared.sinks, response)
@@ -248,6 +256,7 @@ impl fmt::Debug for Config {
             .field("filter", &self.filter)
             .field("h2c", &self.h2c)
             .field("api_logging", &self.api_logging)
+            .field("pipeline", &self.pipeline.is_some())
             .finish()
     }
 }

@@ -7,11 +7,12 @@ use crate::middleware::token::Token;
 use crate::middleware::trace::{Described, Trace};
 use crate::router::{self, Found, Route};
 use crate::{
-    Blocks, bindings, configuration, error, health, invoke, lock, metadata, path, pubsub, reply, secrets,
-    state, unavailable,
+    Blocks, bindings, configuration, error, health, invoke, lock, metadata, path, piped, pubsub, reply,
+    secrets, state, unavailable,
 };
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use outrigger_channel::body::Body;
+use outrigger_component::middleware::Pipeline;
 use outrigger_daemon::log::Log;
 use outrigger_daemon::metrics;
 use outrigger_daemon::trace::Tracer;
@@ -43,6 +44,7 @@ pub(crate) struct Api {
     pub(crate) cors: Option<Cors>,
     pub(crate) filter: Filter,
     pub(crate) h2c: bool,
+    pub(crate) pipeline: Option<Pipeline>,
 }
 
 /// Where a request goes.
@@ -64,6 +66,11 @@ pub(crate) struct Inbound<'r> {
 }
 
 impl Shared {
+    /// Whether middlewares stand before the routes.
+    pub(crate) fn is_piped(&self) -> bool {
+        self.api.as_ref().is_some_and(|api| api.pipeline.is_some())
+    }
+
     pub(crate) fn destination<'p>(&self, method: &Method, path: &'p str) -> Destination<'p> {
         let found = router::find(method, path);
         let Some(api) = &self.api else {
@@ -97,10 +104,10 @@ impl Shared {
         }
     }
 
-    /// What stands between the caller and the endpoint: origins, then the token.
+    /// What stands between the caller and the endpoint: origins, then the token, then middlewares.
     pub(crate) async fn guarded(
         &self,
-        destination: Destination<'_>,
+        (destination, peer): (Destination<'_>, Option<SocketAddr>),
         mut inbound: Inbound<'_>,
         trace: &mut Trace,
         pending: &mut finish::Request,
@@ -119,7 +126,11 @@ impl Shared {
             .token
             .admits(inbound.method, inbound.uri.path(), &mut inbound.headers)
         {
-            self.endpoint(destination, inbound, trace, pending).await
+            match &api.pipeline {
+                None => self.endpoint(destination, inbound, trace, pending).await,
+                // Boxed: in place every request without a pipeline would make room for it.
+                Some(pipeline) => Box::pin(piped::serve(self, pipeline, inbound, peer, trace, pending)).await,
+            }
         } else {
             error::plain(StatusCode::UNAUTHORIZED, "invalid api token")
         };
@@ -129,7 +140,8 @@ impl Shared {
         response
     }
 
-    async fn endpoint(
+    /// From a route to its answer, failures included.
+    pub(crate) async fn endpoint(
         &self,
         destination: Destination<'_>,
         inbound: Inbound<'_>,

@@ -12,6 +12,7 @@ pub mod configuration;
 pub mod error;
 pub mod lock;
 pub mod metadata;
+pub mod middleware;
 pub mod pubsub;
 pub mod registry;
 pub mod resolver;

@@ -5,6 +5,7 @@ use crate::configuration::ConfigurationStore;
 use crate::error::{Error, Result};
 use crate::lock::LockStore;
 use crate::metadata::{self, Metadata};
+use crate::middleware::HttpMiddleware;
 use crate::pubsub::PubSub;
 use crate::resolver::NameResolver;
 use crate::secret::SecretStore;
@@ -30,6 +31,7 @@ pub struct Registry {
     lock: Kind<dyn LockStore>,
     input: Kind<dyn InputBinding>,
     output: Kind<dyn OutputBinding>,
+    middleware: Kind<dyn HttpMiddleware>,
 }
 
 /// The constructors of one category.
@@ -184,6 +186,21 @@ impl Registry {
         );
     }
 
+    /// A middleware of HTTP; `name` as in `http.bearer`.
+    pub fn middleware<C, S, F, Fut>(&mut self, name: &str, build: F)
+    where
+        C: DeserializeOwned + Send,
+        S: HttpMiddleware,
+        F: Fn(Setup<C>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<S>> + Send + 'static,
+    {
+        self.middleware.add(
+            name,
+            "v1",
+            erase(build, |middleware| middleware as Arc<dyn HttpMiddleware>),
+        );
+    }
+
     pub fn state_stores(&self) -> &Kind<dyn StateStore> {
         &self.state
     }
@@ -210,6 +227,10 @@ impl Registry {
 
     pub fn input_bindings(&self) -> &Kind<dyn InputBinding> {
         &self.input
+    }
+
+    pub fn middlewares(&self) -> &Kind<dyn HttpMiddleware> {
+        &self.middleware
     }
 
     pub fn output_bindings(&self) -> &Kind<dyn OutputBinding> {

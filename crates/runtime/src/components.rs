@@ -10,6 +10,7 @@
 //! hot reload.
 
 pub mod loader;
+pub mod pipeline;
 pub mod secrets;
 pub mod snapshot;
 

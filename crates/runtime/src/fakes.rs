@@ -10,6 +10,7 @@ use outrigger_component::Component as _;
 use outrigger_component::binding::{Failed, InputBinding, Invoke, Output, OutputBinding, Reading};
 use outrigger_component::error::{Error as Cause, Kind, Result};
 use outrigger_component::metadata::Metadata;
+use outrigger_component::middleware::{self, HttpMiddleware, Next};
 use outrigger_component::pubsub::{self, Outgoing, PubSub, Subscribe, Subscription};
 use outrigger_component::registry::Registry;
 use outrigger_component::resolver::Instance;
@@ -199,6 +200,8 @@ fn registry(journal: &Journal) -> Registry {
     registry.pubsub("fake", move |setup: Setup<Config>| fake(setup, of.clone()));
     let of = journal.clone();
     registry.secret("fake", move |setup: Setup<Config>| fake(setup, of.clone()));
+    let of = journal.clone();
+    registry.middleware("http.fake", move |setup: Setup<Config>| fake(setup, of.clone()));
     let of = journal.clone();
     registry.input_binding("fake", move |setup: Setup<Config>| fake(setup, of.clone()));
     let of = journal.clone();
@@ -394,5 +397,12 @@ impl OutputBinding for Fake {
 
     async fn invoke(&self, _invoke: Invoke) -> Result<Option<Output>, Failed> {
         Err(Cause::unsupported("invoke").into())
+    }
+}
+
+#[async_trait::async_trait]
+impl HttpMiddleware for Fake {
+    async fn handle(&self, request: middleware::Request, next: Next<'_>) -> middleware::Response {
+        next.serve(request).await
     }
 }

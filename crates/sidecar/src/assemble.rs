@@ -11,6 +11,7 @@ use outrigger_channel::app::{self, AppChannel};
 use outrigger_channel::endpoint::Endpoints;
 use outrigger_channel::peer::Peers;
 use outrigger_component::metadata::Metadata;
+use outrigger_component::middleware::Pipeline;
 use outrigger_component::registry::Registry;
 use outrigger_component::resolver::{Instance, NameResolver, Target};
 use outrigger_component::setup::Setup;
@@ -26,7 +27,7 @@ use outrigger_resources::disk::{self, Audience, Documents};
 use outrigger_resources::{component, http_endpoint, resiliency, subscription};
 use outrigger_runtime::access::{self, Rules};
 use outrigger_runtime::bindings::{self, Bindings};
-use outrigger_runtime::components::{self, Components, Identity};
+use outrigger_runtime::components::{self, Components, Identity, pipeline};
 use outrigger_runtime::configuration::{self, Configuration as ConfigurationBlock};
 use outrigger_runtime::endpoints;
 use outrigger_runtime::health::Health;
@@ -106,18 +107,14 @@ pub(crate) struct Assembled {
     pub(crate) health: Arc<Health>,
     pub(crate) names: Arc<dyn NameResolver>,
     pub(crate) internal: Internal,
+    /// `spec.httpPipeline`.
+    pub(crate) pipeline: Option<Pipeline>,
 }
 
 /// Safety rules that this version cannot enforce must not be dropped silently.
 pub(crate) fn refuse(configuration: &Configuration) -> Result<(), Error> {
     if configuration.mtls.enabled {
         return Err(Error::Missing("spec.mtls.enabled (encryption between sidecars)"));
-    }
-    if !configuration.http_pipeline.is_empty() {
-        return Err(Error::Missing("spec.httpPipeline (HTTP middleware)"));
-    }
-    if !configuration.app_http_pipeline.is_empty() {
-        return Err(Error::Missing("spec.appHttpPipeline (HTTP middleware)"));
     }
     Ok(())
 }
@@ -137,8 +134,13 @@ impl Context<'_> {
         let instance = self.instance();
         let names = self.names(&instance).await?;
         let (healthy, health) = watch::channel(false);
-        let app = self.app(&health)?;
         let components = self.components(&documents, &instance).await?;
+        let pipeline = |handlers, which| {
+            let log = self.log.scope("dapr.middleware.http");
+            pipeline::pipeline(&components.live().now(), handlers, which, &log)
+        };
+        let app = self.app(&health, pipeline(&self.configuration.app_http_pipeline, "app"))?;
+        let pipeline = pipeline(&self.configuration.http_pipeline, "server");
         let endpoint_documents = self.documents::<http_endpoint::HttpEndpoint>(&documents)?;
         let endpoints = Arc::new(self.endpoints(&endpoint_documents, &components).await);
         let component_metrics = Arc::new(metrics::Component::new(self.metrics, self.config.namespace()));
@@ -222,6 +224,7 @@ impl Context<'_> {
                 self.ready.clone(),
                 self.outbound.clone(),
             )),
+            pipeline,
             app,
             healthy,
             components,
@@ -302,7 +305,11 @@ impl Context<'_> {
         Ok(names)
     }
 
-    fn app(&self, health: &watch::Receiver<bool>) -> Result<Option<Arc<dyn AppChannel>>, Error> {
+    fn app(
+        &self,
+        health: &watch::Receiver<bool>,
+        pipeline: Option<Pipeline>,
+    ) -> Result<Option<Arc<dyn AppChannel>>, Error> {
         let Some(app) = &self.config.app else {
             return Ok(None);
         };
@@ -339,6 +346,7 @@ impl Context<'_> {
                     max_concurrency: app.max_concurrency,
                     health_path: app.health_path.clone(),
                     health_timeout: app.health_timeout,
+                    pipeline,
                 },
                 &self.config.app_id,
                 self.spawner.clone(),

@@ -296,6 +296,7 @@ fn open(
                 obfuscate_urls: configuration.api_logging.obfuscate_urls,
                 omit_health_checks: configuration.api_logging.omit_health_checks,
             }),
+            pipeline: assembled.pipeline.clone(),
         },
         parts(),
         Blocks {

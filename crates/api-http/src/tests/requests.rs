@@ -2,6 +2,7 @@
 
 use super::bench::Bench;
 use crate::{Config, Shutdown};
+use outrigger_component::middleware::{self, HttpMiddleware, Next, Pipeline};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -609,5 +610,64 @@ async fn bodies_stream_in_both_directions() {
             "{}",
             String::from_utf8_lossy(&answer)
         );
+    }
+}
+
+/// Sends `/alias` elsewhere, answers `/own` itself, and marks every answer.
+struct Detour;
+
+impl outrigger_component::Component for Detour {}
+
+#[async_trait::async_trait]
+impl HttpMiddleware for Detour {
+    async fn handle(&self, mut request: middleware::Request, next: Next<'_>) -> middleware::Response {
+        let mut response = match request.uri().path() {
+            "/own" => middleware::answer(http::StatusCode::FORBIDDEN, "mine"),
+            "/alias" => {
+                assert!(request.extensions().get::<std::net::SocketAddr>().is_some());
+                *request.uri_mut() = "/v1.0/state/s/k?metadata.x=1".parse().unwrap();
+                next.serve(request).await
+            }
+            _ => next.serve(request).await,
+        };
+        let mark = http::HeaderValue::from_static("1");
+        response.headers_mut().insert("x-detour", mark);
+        response
+    }
+}
+
+#[tokio::test]
+async fn a_pipeline_stands_before_the_routes_and_behind_the_token() {
+    let config = Config {
+        api_token: "secret".to_owned(),
+        pipeline: Pipeline::new(vec![std::sync::Arc::new(Detour)]),
+        ..Config::default()
+    };
+    let bench = Bench::new(config).await;
+    for (line, token, status, body, marked, journal) in [
+        (
+            "GET /alias",
+            "secret",
+            204,
+            "",
+            true,
+            &["get shop||k Unspecified x=1"][..],
+        ),
+        ("GET /own", "secret", 403, "mine", true, &[]),
+        ("GET /own", "wrong", 401, "invalid api token\n", false, &[]),
+        (
+            "GET /v1.0/state/s/l",
+            "secret",
+            204,
+            "",
+            true,
+            &["get shop||l Unspecified"],
+        ),
+    ] {
+        let token = format!("dapr-api-token: {token}");
+        let answer = bench.ask(line, &[&token], "").await;
+        assert_eq!((answer.status, answer.body.as_str()), (status, body), "{line}");
+        assert_eq!(answer.header("x-detour").is_some(), marked, "{line}");
+        assert_eq!(bench.fake.journal(), journal, "{line}");
     }
 }

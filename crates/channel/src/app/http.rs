@@ -2,6 +2,8 @@
 //!
 //! COMPAT(pkg/channel/http/http_channel.go, pkg/runtime/subscription/postman/http): routes, headers and status rules.
 
+mod piped;
+
 use super::bulk::{self, BulkEvent, Verdict};
 use super::http1;
 use super::{AppChannel, Bulk, Outcome, Rule, Subscription, TopicEvent, binding};
@@ -15,6 +17,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, Uri};
 use outrigger_component::metadata::Metadata;
+use outrigger_component::middleware::Pipeline;
 use outrigger_daemon::tasks::Spawner;
 use outrigger_daemon::trace::Context;
 use serde::Deserialize;
@@ -40,9 +43,12 @@ pub struct Config {
     pub max_concurrency: Option<usize>,
     pub health_path: String,
     pub health_timeout: Duration,
+    /// `spec.appHttpPipeline`; health probes do not pass it.
+    pub pipeline: Option<Pipeline>,
 }
 
 pub struct HttpApp {
+    pipeline: Option<Pipeline>,
     transport: Transport,
     authority: HeaderValue,
     token: Option<HeaderValue>,
@@ -73,6 +79,7 @@ impl HttpApp {
             token.set_sensitive(true);
         }
         Ok(Self {
+            pipeline: config.pipeline,
             authority: value(dial.address(), "the app's address")?,
             token,
             permits: config.max_concurrency.map(|most| Arc::new(Semaphore::new(most))),
@@ -87,24 +94,33 @@ impl HttpApp {
         })
     }
 
-    async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, Error> {
+    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Error> {
         let permit = self.permit().await;
-        if let Some(token) = &self.token {
-            request
-                .headers_mut()
-                .insert(HeaderName::from_static("dapr-api-token"), token.clone());
-        }
-        let response = match &self.transport {
-            Transport::Http1(pool) => {
-                request.headers_mut().insert(HOST, self.authority.clone());
-                pool.send(request).await?
-            }
-            Transport::Http2(pool) => pool.send(request).await?.map(Body::from),
+        let response = match &self.pipeline {
+            None => self.transfer(request).await?,
+            // Boxed: in place every request without a pipeline would make room for it.
+            Some(pipeline) => Box::pin(piped::send(self, pipeline, request)).await?,
         };
         Ok(match permit {
             None => response,
             Some(permit) => response.map(|body| held(body, permit)),
         })
+    }
+
+    /// The request itself.
+    async fn transfer(&self, mut request: Request<Body>) -> Result<Response<Body>, Error> {
+        if let Some(token) = &self.token {
+            request
+                .headers_mut()
+                .insert(HeaderName::from_static("dapr-api-token"), token.clone());
+        }
+        match &self.transport {
+            Transport::Http1(pool) => {
+                request.headers_mut().insert(HOST, self.authority.clone());
+                pool.send(request).await
+            }
+            Transport::Http2(pool) => Ok(pool.send(request).await?.map(Body::from)),
+        }
     }
 
     /// A slot under `--app-max-concurrency`, held until the answer's body was read.
@@ -122,14 +138,7 @@ impl HttpApp {
         headers: HeaderMap,
         body: Body,
     ) -> Result<Response<Body>, Error> {
-        let uri: Uri = path
-            .parse()
-            .map_err(|_| Error::Invalid(format!("{path:?} is not a valid URL path")))?;
-        let mut request = Request::new(body);
-        *request.method_mut() = method;
-        *request.uri_mut() = uri;
-        *request.headers_mut() = headers;
-        self.send(request).await
+        self.send(request(method, path, headers, body)?).await
     }
 
     /// Asks the app for something it may say of itself; answers status and body.
@@ -176,6 +185,17 @@ fn delivery(
         None => drop(headers.entry("traceparent").or_insert(super::NO_TRACE)),
     }
     Ok(headers)
+}
+
+fn request(method: Method, path: &str, headers: HeaderMap, body: Body) -> Result<Request<Body>, Error> {
+    let uri: Uri = path
+        .parse()
+        .map_err(|_| Error::Invalid(format!("{path:?} is not a valid URL path")))?;
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    Ok(request)
 }
 
 /// Keeps the concurrency slot until the body ends or is dropped.
@@ -303,7 +323,11 @@ impl AppChannel for HttpApp {
     }
 
     async fn healthy(&self) -> Result<(), Error> {
-        let probe = self.exchange(Method::GET, &self.health_path, HeaderMap::new(), Body::Empty);
+        let probe = async {
+            let _permit = self.permit().await;
+            let probe = request(Method::GET, &self.health_path, HeaderMap::new(), Body::Empty)?;
+            self.transfer(probe).await
+        };
         let response = tokio::time::timeout(self.health_timeout, probe)
             .await
             .map_err(|_| Error::Timeout(self.health_timeout))??;

@@ -5,7 +5,9 @@
 //! be had. Ignoring either would store plain text.
 
 use super::secrets;
-use super::snapshot::{Binding, Broker, ConfigurationStore, Loaded, LockStore, SecretStore, StateStore};
+use super::snapshot::{
+    Binding, Broker, ConfigurationStore, Loaded, LockStore, Middleware, SecretStore, StateStore,
+};
 use super::{Failure, Settings};
 use crate::lock::keys::Prefix as LockPrefix;
 use crate::pubsub::outbox;
@@ -21,7 +23,7 @@ use outrigger_resources::template;
 use std::sync::Arc;
 
 /// Kinds of the reference whose building block is not here yet.
-const ABSENT: [&str; 3] = ["conversation", "crypto", "middleware"];
+const ABSENT: [&str; 2] = ["conversation", "crypto"];
 
 /// Builds the component. `store` is the secret store that its references name.
 pub async fn build(
@@ -125,6 +127,18 @@ pub async fn build(
         "bindings" => binding(document, name, store, settings)
             .await
             .map(|binding| Loaded::Binding(Arc::new(binding))),
+        "middleware" => {
+            let kinds = settings.registry.middlewares();
+            known(document, kinds, name, "HTTP middleware")?;
+            let (_, setup) = setup(document, store, settings).await?;
+            let handler = timed(document, kinds.build(name, &document.version, setup)).await?;
+            Ok(Loaded::Middleware(Arc::new(Middleware {
+                name: document.name.clone(),
+                kind: document.kind.clone(),
+                version: document.version.clone(),
+                handler,
+            })))
+        }
         block if ABSENT.contains(&block) => Err(Failure::create(
             document,
             format!(

@@ -10,6 +10,7 @@ use crate::state::encryption;
 use crate::state::keys::Prefix;
 use arc_swap::ArcSwap;
 use outrigger_component::binding::{InputBinding, OutputBinding};
+use outrigger_component::middleware::HttpMiddleware;
 use outrigger_component::pubsub::PubSub;
 use outrigger_component::{configuration, lock, pubsub, secret, state};
 use outrigger_resources::configuration::access::SecretScope;
@@ -73,6 +74,15 @@ pub struct Binding {
     pub declared_input: bool,
 }
 
+/// A loaded HTTP middleware. It does nothing unless a pipeline of the Configuration names it.
+pub struct Middleware {
+    pub name: String,
+    /// `middleware.http.bearer`.
+    pub kind: String,
+    pub version: String,
+    pub handler: Arc<dyn HttpMiddleware>,
+}
+
 /// A component as `GET /v1.0/metadata` lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
@@ -92,6 +102,7 @@ pub enum Loaded {
     Configuration(Arc<ConfigurationStore>),
     Lock(Arc<LockStore>),
     Binding(Arc<Binding>),
+    Middleware(Arc<Middleware>),
 }
 
 /// All components at one moment.
@@ -103,6 +114,7 @@ pub struct Snapshot {
     configuration_stores: HashMap<String, Arc<ConfigurationStore>>,
     lock_stores: HashMap<String, Arc<LockStore>>,
     bindings: HashMap<String, Arc<Binding>>,
+    middlewares: HashMap<String, Arc<Middleware>>,
     /// In the order of loading.
     listed: Vec<Listed>,
 }
@@ -140,6 +152,11 @@ impl Snapshot {
             Loaded::Binding(binding) => {
                 let name = binding.name.clone();
                 self.bindings.insert(name.clone(), binding);
+                name
+            }
+            Loaded::Middleware(middleware) => {
+                let name = middleware.name.clone();
+                self.middlewares.insert(name.clone(), middleware);
                 name
             }
         };
@@ -203,6 +220,10 @@ impl Snapshot {
         self.bindings.values()
     }
 
+    pub fn middleware(&self, name: &str) -> Option<&Arc<Middleware>> {
+        self.middlewares.get(name)
+    }
+
     pub fn listed(&self) -> &[Listed] {
         &self.listed
     }
@@ -221,6 +242,7 @@ impl Snapshot {
             .chain(locks);
         futures::future::join_all(all).await;
         futures::future::join_all(self.bindings.values().map(|it| it.close())).await;
+        futures::future::join_all(self.middlewares.values().map(|it| it.handler.close())).await;
     }
 }
 
@@ -239,6 +261,7 @@ impl Loaded {
             Self::Secret(store) => store.store.features().names(),
             Self::Configuration(_) | Self::Lock(_) => Vec::new(),
             Self::Binding(binding) => binding.capabilities(),
+            Self::Middleware(_) => Vec::new(),
         }
     }
 
@@ -250,6 +273,7 @@ impl Loaded {
             Self::Configuration(it) => it.store.close().await,
             Self::Lock(it) => it.store.close().await,
             Self::Binding(it) => it.close().await,
+            Self::Middleware(it) => it.handler.close().await,
         }
     }
 }

@@ -67,6 +67,7 @@ mod over_sockets {
     use crate::testing::{Certificate, Speaks, serve, tasks};
     use bytes::Bytes;
     use http::{Response, Version};
+    use outrigger_component::middleware::{self, HttpMiddleware, Next, Pipeline};
     use outrigger_daemon::tls::{self, Trust};
     use std::sync::Arc;
     use std::time::Duration;
@@ -83,6 +84,7 @@ mod over_sockets {
             max_concurrency: None,
             health_path: "/healthz".to_owned(),
             health_timeout: Duration::from_secs(1),
+            pipeline: None,
         }
     }
 
@@ -125,6 +127,50 @@ mod over_sockets {
             }
             app.healthy().await.unwrap();
         }
+    }
+
+    /// Answers `/own` itself, puts `/piped` before other paths.
+    struct Prefix;
+
+    impl outrigger_component::Component for Prefix {}
+
+    #[async_trait::async_trait]
+    impl HttpMiddleware for Prefix {
+        async fn handle(&self, mut request: middleware::Request, next: Next<'_>) -> middleware::Response {
+            if request.uri().path() == "/own" {
+                return middleware::answer(http::StatusCode::FORBIDDEN, "mine");
+            }
+            let path = format!("/piped{}", request.uri());
+            *request.uri_mut() = path.parse().unwrap();
+            next.serve(request).await
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_pass_the_pipeline_and_probes_do_not() {
+        let tasks = tasks();
+        let answer = |request: http::Request<_>| async move {
+            Response::new(Body::from(Bytes::from(request.uri().to_string())))
+        };
+        let server = serve(tasks.spawner(), Speaks::Http1, None, answer).await;
+        let pipeline = Pipeline::new(vec![Arc::new(Prefix)]);
+        let config = |port| Config {
+            pipeline: pipeline.clone(),
+            ..config(port)
+        };
+        let app = HttpApp::new(config(server.port), "shop", tasks.spawner()).unwrap();
+        for (method, status, expected) in [("a?b=c", 200, "/piped/a%3Fb=c"), ("own", 403, "mine")] {
+            let reply = app.invoke(call(method)).await.unwrap();
+            assert_eq!(reply.status, Status::Http(status));
+            assert_eq!(reply.body.collect(100).await.unwrap(), expected);
+        }
+        app.healthy().await.unwrap();
+        drop(server);
+        let gone = HttpApp::new(config(1), "shop", tasks.spawner()).unwrap();
+        assert!(
+            gone.invoke(call("a")).await.is_err(),
+            "the reason goes past the middlewares"
+        );
     }
 
     /// An app that announces a length and hangs up early has said what it had to say; one that breaks off in the

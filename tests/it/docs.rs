@@ -45,6 +45,7 @@ pages! {
     configuration_stores: "docs/configuration-stores.md",
     lock: "docs/lock.md",
     bindings: "docs/bindings.md",
+    middleware: "docs/middleware.md",
     tracing: "docs/tracing.md",
     metrics: "docs/metrics.md",
     health: "docs/health.md",

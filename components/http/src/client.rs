@@ -101,6 +101,30 @@ impl Client {
     }
 }
 
+/// What is at a URL.
+///
+/// # Errors
+/// As [`Client::ask`], and for any status but 200.
+pub(crate) async fn get(client: &Client, url: &str, limits: Limits) -> Result<Bytes> {
+    let uri: Uri = url
+        .parse()
+        .map_err(|error| Error::invalid(format!("{url:?} is no URL: {error}")))?;
+    let ask = Ask {
+        method: Method::GET,
+        uri,
+        headers: HeaderMap::new(),
+        body: Bytes::new(),
+    };
+    let answer = client.ask(ask, limits).await?;
+    if answer.status() != StatusCode::OK {
+        return Err(Error::new(
+            Kind::Unavailable,
+            format!("invalid response status code: {}", answer.status().as_u16()),
+        ));
+    }
+    Ok(answer.into_body())
+}
+
 impl Ask {
     /// Whether the answer sends us elsewhere; then `self` is what to ask there.
     /// COMPAT(net/http redirectBehavior).

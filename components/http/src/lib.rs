@@ -1,16 +1,24 @@
-//! What speaks HTTP to somebody: the HTTP binding.
+//! What speaks HTTP to somebody: the HTTP binding, and the HTTP middlewares that ask for tokens or judge them.
 //!
 //! INVARIANT: answers of others are bounded in size and time; secrets (tokens, passwords) are never shown.
 
 pub mod binding;
 mod client;
+pub mod middleware;
 
+use middleware::{bearer, client_credentials, login};
 use outrigger_component::registry::Registry;
 
-/// Adds `bindings.http`.
+/// Adds `bindings.http`, and the middlewares `http.bearer`, `http.oauth2` and `http.oauth2clientcredentials`.
 ///
 /// # Panics
 /// When one of them is registered already.
 pub fn register(registry: &mut Registry) {
     registry.output_binding("http", binding::Http::build);
+    registry.middleware("http.bearer", bearer::Bearer::build);
+    registry.middleware("http.oauth2", login::Login::build);
+    registry.middleware(
+        "http.oauth2clientcredentials",
+        client_credentials::ClientCredentials::build,
+    );
 }

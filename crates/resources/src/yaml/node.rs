@@ -2,7 +2,8 @@
 
 use super::scalar::{self, Scalar};
 use super::{Dialect, Error, MAX_BYTES, MAX_DEPTH, MAX_NODES};
-use granit_parser::{Event, Options, Parser, ScalarStyle, Tag};
+use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, Tag};
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// A value and the line it starts on.
@@ -126,6 +127,57 @@ pub(super) fn build(text: &str, dialect: Dialect) -> Result<Node, Error> {
             ),
         ));
     }
+    let mut failed = match read(text, dialect) {
+        Ok(node) => return Ok(node),
+        Err(failed) => failed,
+    };
+    // COMPAT(yaml.v3): within quotes, lines may begin anywhere, with tabs as well. What they begin with is no part of the value.
+    let mut lines: Vec<Cow<'_, str>> = text.split('\n').map(Cow::Borrowed).collect();
+    let far = lines.iter().map(|line| indentation(line)).max().unwrap_or(0) + 1;
+    for _ in 0..MAX_REPAIRS {
+        let Some(line) = failed
+            .unindented
+            .filter(|_| text.len() <= MAX_REPAIRED)
+            .and_then(|line| lines.get_mut(line.checked_sub(1)?))
+        else {
+            break;
+        };
+        *line = Cow::Owned(format!("{:far$}{}", "", line.trim_start_matches([' ', '\t'])));
+        match read(&lines.join("\n"), dialect) {
+            Ok(node) => return Ok(node),
+            // It does not get further: another try would be the same.
+            Err(next) if next.unindented == failed.unindented => break,
+            Err(next) => failed = next,
+        }
+    }
+    Err(failed.error)
+}
+
+/// Lines of one document that are moved, and the largest such document in bytes: each is read again for it.
+const MAX_REPAIRS: usize = 200;
+const MAX_REPAIRED: usize = 64 << 10;
+
+fn indentation(line: &str) -> usize {
+    line.len() - line.trim_start_matches([' ', '\t']).len()
+}
+
+/// Why a document could not be read.
+struct Failed {
+    error: Error,
+    /// A line within quotes, counted from 1, that begins too far to the left.
+    unindented: Option<usize>,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            unindented: None,
+        }
+    }
+}
+
+fn read(text: &str, dialect: Dialect) -> Result<Node, Failed> {
     let mut options = Options::default();
     options.set_emit_comments(false);
     let mut builder = Builder {
@@ -137,14 +189,20 @@ pub(super) fn build(text: &str, dialect: Dialect) -> Result<Node, Error> {
     };
     for event in Parser::new_from_str_with_options(text, options) {
         let (event, span) = event.map_err(|error| {
-            Error::new(
-                Some(error.marker().line()),
-                format!(
-                    "not valid YAML: {} (column {})",
-                    error.info(),
-                    error.marker().col() + 1
-                ),
-            )
+            let line = error.marker().line();
+            let text = format!(
+                "not valid YAML: {} (column {})",
+                error.info(),
+                error.marker().col() + 1
+            );
+            Failed {
+                error: Error::new(Some(line), text),
+                unindented: matches!(
+                    error.kind(),
+                    ErrorKind::TabInIndentation | ErrorKind::InvalidQuotedScalarIndent
+                )
+                .then_some(line),
+            }
         })?;
         let line = span.start.line();
         match event {

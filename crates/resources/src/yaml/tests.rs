@@ -280,3 +280,30 @@ fn mutations_never_panic() {
         let _ = crate::configuration::Configuration::parse([("seed.yaml", text)]);
     }
 }
+
+#[test]
+fn quoted_text_may_begin_its_lines_anywhere() {
+    for (text, expected) in [
+        (
+            "a:\n - v: '{\n\t  \"x\": \"y\",\n\t\t\"z\": 1\n\t}'\n   w: 2",
+            Some("{ \"x\": \"y\", \"z\": 1 }"),
+        ),
+        ("a:\n - v: \"one\ntwo\n\n three\"", Some("one two\nthree")),
+        ("a:\n - v: \"one\\\n\t two\"", Some("onetwo")),
+        // Outside of quotes, tabs stay what they are: no indentation.
+        ("a:\n\t- v: 1", None),
+        ("a:\n - v: 'x\n\ty'\n\tw: 2", None),
+        ("a:\n - v: 'x\n\ty", None),
+    ] {
+        for dialect in [Dialect::Resource, Dialect::Configuration] {
+            let found = parse(text, dialect);
+            let Some(expected) = expected else {
+                assert!(found.is_err(), "{text}");
+                continue;
+            };
+            let node = found.unwrap_or_else(|error| panic!("{text}: {error}"));
+            let decoded: serde_json::Value = decode(&node, dialect).unwrap();
+            assert_eq!(decoded["a"][0]["v"], expected, "{text}");
+        }
+    }
+}

@@ -157,8 +157,9 @@ pub(super) fn build(text: &str, dialect: Dialect) -> Result<Node, Error> {
 const MAX_REPAIRS: usize = 200;
 const MAX_REPAIRED: usize = 64 << 10;
 
+/// How far in the values of a line may be: a list's hyphen counts, too.
 fn indentation(line: &str) -> usize {
-    line.len() - line.trim_start_matches([' ', '\t']).len()
+    line.len() - line.trim_start_matches([' ', '\t', '-', '?']).len()
 }
 
 /// Why a document could not be read.

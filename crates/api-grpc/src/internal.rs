@@ -3,6 +3,7 @@
 //! Written on plain HTTP/2 instead of generated service code: this is the hot half of every invocation, and bodies
 //! must stream through it.
 
+use crate::held::{held, kept};
 use crate::reflection;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
@@ -13,6 +14,7 @@ use outrigger_channel::wire::{self, Frames, Payloads, Pieces};
 use outrigger_daemon::trace::{Kind, Tracer};
 use outrigger_proto::dapr::common::v1 as common;
 use outrigger_runtime::access::Identity;
+use outrigger_runtime::admission::{Admission, Pass};
 use outrigger_runtime::invoke::{Invoke, Origin, Refused};
 use prost::Message as _;
 use std::convert::Infallible;
@@ -35,17 +37,25 @@ struct Shared {
     tracer: Tracer,
     app_id: String,
     limit: usize,
+    admission: Admission,
 }
 
 impl Internal {
     /// `limit` is `--max-body-size` in bytes: it bounds the body in one message, not a streamed body.
-    pub fn new(invoke: Arc<Invoke>, tracer: Tracer, app_id: String, limit: usize) -> Self {
+    pub fn new(
+        invoke: Arc<Invoke>,
+        tracer: Tracer,
+        app_id: String,
+        limit: usize,
+        admission: Admission,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 invoke,
                 tracer,
                 app_id,
                 limit,
+                admission,
             }),
         }
     }
@@ -53,8 +63,17 @@ impl Internal {
     /// Never fails: what goes wrong is a gRPC status.
     pub async fn serve(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let path = request.uri().path();
+        let pass = match self.shared.admission.enter() {
+            Ok(pass) => pass,
+            Err(error) => {
+                return Ok(refusal(&Refused {
+                    grpc: error.code.grpc,
+                    message: error.message,
+                }));
+            }
+        };
         let answer = match path {
-            wire::CALL_LOCAL_STREAM => self.call_local_stream(request).await,
+            wire::CALL_LOCAL_STREAM => self.call_local_stream(request, pass).await,
             wire::CALL_LOCAL => self.call_local(request).await,
             _ if reflection::serves(path) => return Ok(reflection::answer(request, NAME).await),
             _ if path.starts_with(SERVICE) => {
@@ -64,12 +83,16 @@ impl Internal {
                 );
                 Err(Refused { grpc: 12, message })
             }
-            _ => self.proxy(request).await,
+            _ => self.proxy(request).await.map(|answer| held(answer, pass)),
         };
         Ok(answer.unwrap_or_else(|refused| refusal(&refused)))
     }
 
-    async fn call_local_stream(&self, request: Request<Incoming>) -> Result<Response<Body>, Refused> {
+    async fn call_local_stream(
+        &self,
+        request: Request<Incoming>,
+        pass: Pass,
+    ) -> Result<Response<Body>, Refused> {
         let (head, incoming) = request.into_parts();
         let mut frames = Frames::new(incoming, self.shared.limit.saturating_add(HEAD));
         let first = frames.message().await.map_err(broken)?.ok_or_else(incomplete)?;
@@ -77,9 +100,10 @@ impl Internal {
         let body = Payloads::<_, wire::RequestChunk>::body(first.payload, frames, |_| Ok(()))
             .await
             .map_err(broken)?;
-        let reply = self
+        let mut reply = self
             .invoke(&head.headers, first.request.ok_or_else(incomplete)?, body)
             .await?;
+        reply.body = kept(std::mem::take(&mut reply.body), pass);
         Ok(stream_answer(reply))
     }
 

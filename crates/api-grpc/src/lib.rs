@@ -9,6 +9,7 @@ mod bounded;
 mod configuration;
 mod error;
 mod filter;
+mod held;
 pub mod internal;
 mod invoke;
 mod lock;

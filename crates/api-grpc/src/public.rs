@@ -13,6 +13,7 @@
 use crate::bounded::Excess;
 use crate::error::{Failure, GRPC, Status, code};
 use crate::filter::Filter;
+use crate::held::held;
 use crate::internal::{proxy_target, refusal};
 use crate::observe::{Describe, Observed, Sinks, Sort};
 use crate::token::Token;
@@ -28,6 +29,7 @@ use outrigger_daemon::log::Log;
 use outrigger_daemon::metrics;
 use outrigger_daemon::trace::{Context, Tracer};
 use outrigger_proto::dapr::runtime::v1 as proto;
+use outrigger_runtime::admission::Admission;
 use outrigger_runtime::bindings::Bindings;
 use outrigger_runtime::catalogue::common as catalogue;
 use outrigger_runtime::configuration::Configuration;
@@ -57,6 +59,8 @@ pub struct Config {
     pub api_token: String,
     /// Which methods exist.
     pub filter: Filter,
+    /// How many calls are worked on at once.
+    pub admission: Admission,
     /// Whether calls are logged.
     pub api_logging: bool,
 }
@@ -110,6 +114,7 @@ struct Shared {
     limit: usize,
     token: Token,
     filter: Filter,
+    admission: Admission,
     sinks: Arc<Sinks>,
     errors: Option<Arc<metrics::Errors>>,
     log: Log,
@@ -128,6 +133,7 @@ impl Door {
                 limit: config.body_limit,
                 token: Token::new(&config.api_token),
                 filter: config.filter,
+                admission: config.admission,
                 sinks: Arc::new(Sinks {
                     tracer: parts.tracer,
                     metrics: parts.metrics,
@@ -173,7 +179,10 @@ impl Door {
             if reflection::serves(path) {
                 return reflection::answer(request, SERVICE).await;
             }
-            return shared.proxy(request).await;
+            return match shared.admission.enter() {
+                Ok(pass) => held(shared.proxy(request).await, pass),
+                Err(error) => shared.status(error.into()).response(),
+            };
         };
         let (head, body) = request.into_parts();
         let inbound = Inbound {
@@ -195,6 +204,12 @@ impl Door {
             let answer = answer.unwrap_or_else(|failure| shared.status(failure).response());
             return observed.streaming(&shared.sinks, answer, false);
         }
+        let pass = match shared.admission.enter() {
+            Ok(pass) => pass,
+            Err(error) => {
+                return observed.answered(&shared.sinks, Answer::failed(&shared.status(error.into())));
+            }
+        };
         let outcome = match unary::timeout(&inbound.headers) {
             None => shared.unary(method, inbound, &mut observed).await,
             Some(limit) => {
@@ -205,6 +220,7 @@ impl Door {
             }
         };
         let answer = outcome.unwrap_or_else(|failure| Answer::failed(&shared.status(failure)));
+        drop(pass);
         observed.answered(&shared.sinks, answer)
     }
 }

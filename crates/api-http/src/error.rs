@@ -6,7 +6,7 @@
 
 use crate::reply;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{Response, StatusCode};
 use outrigger_channel::body::Body;
 use outrigger_runtime::error::{ApiError, Detail, Link, Violation};
@@ -103,7 +103,13 @@ pub(crate) fn response(error: &ApiError) -> Response<Body> {
         details: &details,
     };
     let status = StatusCode::from_u16(error.code.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    reply::json(status, &shown)
+    let mut response = reply::json(status, &shown);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
 }
 
 /// A refusal in plain text, as the reference's middleware answers.

@@ -52,6 +52,7 @@ use outrigger_daemon::log::Log;
 use outrigger_daemon::metrics;
 use outrigger_daemon::tasks::Spawner;
 use outrigger_daemon::trace::Tracer;
+use outrigger_runtime::admission::Admission;
 use outrigger_runtime::bindings::Bindings;
 use outrigger_runtime::configuration::Configuration;
 use outrigger_runtime::health::Health;
@@ -78,6 +79,8 @@ pub struct Config {
     pub allowed_origins: String,
     /// Which groups of the API exist.
     pub filter: Filter,
+    /// How many requests are worked on at once.
+    pub admission: Admission,
     /// Whether HTTP/1.1 clients may change to HTTP/2 by `Upgrade: h2c`. Whether they may begin with HTTP/2 is up to who
     /// accepts the connections.
     pub h2c: bool,
@@ -145,6 +148,7 @@ impl Door {
             token: Token::new(&config.api_token),
             cors: Cors::new(&config.allowed_origins),
             filter: config.filter,
+            admission: config.admission,
             h2c: config.h2c,
             pipeline: config.pipeline,
         };
@@ -254,6 +258,7 @@ impl fmt::Debug for Config {
             .field("api_token", &Token::new(&self.api_token))
             .field("allowed_origins", &self.allowed_origins)
             .field("filter", &self.filter)
+            .field("admission", &self.admission)
             .field("h2c", &self.h2c)
             .field("api_logging", &self.api_logging)
             .field("pipeline", &self.pipeline.is_some())

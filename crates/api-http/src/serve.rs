@@ -16,6 +16,7 @@ use outrigger_component::middleware::Pipeline;
 use outrigger_daemon::log::Log;
 use outrigger_daemon::metrics;
 use outrigger_daemon::trace::Tracer;
+use outrigger_runtime::admission::{Admission, Pass};
 use outrigger_runtime::catalogue::{Code, invoke as invoke_catalogue};
 use outrigger_runtime::error::Result;
 use outrigger_runtime::health::Health;
@@ -43,6 +44,7 @@ pub(crate) struct Api {
     pub(crate) token: Token,
     pub(crate) cors: Option<Cors>,
     pub(crate) filter: Filter,
+    pub(crate) admission: Admission,
     pub(crate) h2c: bool,
     pub(crate) pipeline: Option<Pipeline>,
 }
@@ -158,13 +160,30 @@ impl Shared {
             Destination::Nowhere => return error::plain(StatusCode::NOT_FOUND, "404 page not found"),
             Destination::OtherMethod => return reply::status(StatusCode::METHOD_NOT_ALLOWED),
         };
-        match self.serve(route, inbound, trace, pending).await {
+        let served = match self.admit(route.endpoint) {
+            Ok(pass) => {
+                pending.hold(pass);
+                self.serve(route, inbound, trace, pending).await
+            }
+            Err(error) => Err(error),
+        };
+        match served {
             Ok(response) => response,
             Err(error) => {
                 self.count(error.code);
                 self.log.debug(&error);
                 error::response(&error)
             }
+        }
+    }
+
+    /// A place among the requests that are worked on, for what is work.
+    fn admit(&self, endpoint: Endpoint) -> Result<Option<Pass>> {
+        match &self.api {
+            Some(api) if !is_public(endpoint) && endpoint != Endpoint::Shutdown => {
+                api.admission.enter().map(Some)
+            }
+            _ => Ok(None),
         }
     }
 

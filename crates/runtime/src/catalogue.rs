@@ -101,6 +101,7 @@ pub mod grpc {
     pub const ABORTED: i32 = 10;
     pub const UNIMPLEMENTED: i32 = 12;
     pub const INTERNAL: i32 = 13;
+    pub const UNAVAILABLE: i32 = 14;
 }
 
 #[cfg(test)]

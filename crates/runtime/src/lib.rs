@@ -4,6 +4,7 @@
 //! First file for a newcomer: `pubsub/publish.rs`.
 
 pub mod access;
+pub mod admission;
 pub mod bindings;
 pub mod catalogue;
 pub mod components;

@@ -26,6 +26,7 @@ use outrigger_resources::configuration::Configuration;
 use outrigger_resources::disk::{self, Audience, Documents};
 use outrigger_resources::{component, http_endpoint, resiliency, subscription};
 use outrigger_runtime::access::{self, Rules};
+use outrigger_runtime::admission::Admission;
 use outrigger_runtime::bindings::{self, Bindings};
 use outrigger_runtime::components::{self, Components, Identity, pipeline};
 use outrigger_runtime::configuration::{self, Configuration as ConfigurationBlock};
@@ -206,6 +207,7 @@ impl Context<'_> {
                 self.tracer.clone(),
                 self.config.app_id.clone(),
                 self.config.body_limit,
+                Admission::new(self.config.max_requests),
             ),
             configuration: Arc::new(ConfigurationBlock::new(configuration::Parts {
                 components: components.live(),

@@ -153,6 +153,8 @@ pub struct Config {
     pub skip_subscribe: bool,
     /// The app is not to be asked for its configuration (of actors).
     pub skip_configuration: bool,
+    /// `None` is no limit.
+    pub max_requests: Option<usize>,
     /// How long the app may take to say whether it wants the events of an input binding.
     pub binding_probe_timeout: Duration,
     pub api_token: Token,
@@ -277,6 +279,7 @@ impl Config {
                 .disable_init_endpoints
                 .iter()
                 .any(|endpoint| endpoint == "config"),
+            max_requests: Some(flags.max_concurrent_requests).filter(|most| *most > 0),
             api_token: Token(environment.get("DAPR_API_TOKEN").unwrap_or_default()),
             app_token: Token(environment.get("APP_API_TOKEN").unwrap_or_default()),
             disable_h2c: environment

@@ -44,6 +44,10 @@ pub struct Flags {
     #[arg(long, default_value_t = -1, allow_hyphen_values = true)]
     pub app_max_concurrency: i64,
 
+    /// How many requests each API, and the one for other sidecars, works on at once; 0 is no limit
+    #[arg(long, default_value_t = 4096)]
+    pub max_concurrent_requests: usize,
+
     /// Time limit for asking the app whether it serves an input binding
     #[arg(long, default_value = "3s", value_parser = go_duration)]
     pub app_binding_options_timeout: Duration,

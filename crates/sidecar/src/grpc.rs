@@ -6,6 +6,7 @@ use outrigger_api_grpc::public::{Blocks, Config, Door, Parts, Shutdown};
 use outrigger_daemon::drain::Trigger;
 use outrigger_daemon::metrics;
 use outrigger_resources::configuration::access::ApiRule;
+use outrigger_runtime::admission::Admission;
 use std::sync::Arc;
 
 /// `shutdown` is told how to stop.
@@ -28,6 +29,7 @@ pub(crate) fn door(
                 rules(&configuration.api.denied),
             ),
             api_logging,
+            admission: Admission::new(config.max_requests),
         },
         Parts {
             metadata: assembled.metadata.clone(),

@@ -17,6 +17,7 @@ use outrigger_daemon::tasks::{OnExit, Spawner, Tasks};
 use outrigger_daemon::trace::{self, Tracer};
 use outrigger_resources::configuration::Configuration;
 use outrigger_resources::disk;
+use outrigger_runtime::admission::Admission;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -291,6 +292,7 @@ fn open(
                     .iter()
                     .map(|(version, name)| (version.as_str(), name.as_str())),
             ),
+            admission: Admission::new(config.max_requests),
             h2c: !config.disable_h2c,
             api_logging: logging.then_some(ApiLogging {
                 obfuscate_urls: configuration.api_logging.obfuscate_urls,

@@ -29,6 +29,7 @@ use outrigger_daemon::tasks::{OnExit, Spawner, Tasks};
 use outrigger_daemon::trace::{self, Tracer};
 use outrigger_proto::dapr::runtime::v1::dapr_client::DaprClient;
 use outrigger_resiliency::policies::Policies;
+use outrigger_runtime::admission::Admission;
 use outrigger_runtime::bindings::{self, Bindings};
 use outrigger_runtime::components::snapshot::{
     Binding, Broker, ConfigurationStore, Live, Loaded, LockStore, SecretStore, Snapshot, StateStore,
@@ -80,6 +81,8 @@ pub(super) struct Bench {
 pub(super) struct Plan {
     pub(super) token: &'static str,
     pub(super) filter: Filter,
+    /// Calls at once.
+    pub(super) most: Option<usize>,
     /// Sampling rate; `None` turns tracing off.
     pub(super) rate: Option<&'static str>,
 }
@@ -191,7 +194,13 @@ impl Bench {
             metrics: metrics::Invocation::new(&registry),
             access_metrics: metrics::Access::new(&registry),
         }));
-        let internal = Internal::new(Arc::clone(&invoke), tracer.clone(), "shop".to_owned(), LIMIT);
+        let internal = Internal::new(
+            Arc::clone(&invoke),
+            tracer.clone(),
+            "shop".to_owned(),
+            LIMIT,
+            Admission::new(plan.most),
+        );
         let shutdowns = Arc::new(Mutex::new(Vec::new()));
         let asked = Arc::clone(&shutdowns);
         let state = Arc::new(State::new(
@@ -206,6 +215,7 @@ impl Bench {
                 body_limit: LIMIT,
                 api_token: plan.token.to_owned(),
                 filter: plan.filter,
+                admission: Admission::new(plan.most),
                 api_logging: true,
             },
             Parts {

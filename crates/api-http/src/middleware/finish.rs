@@ -11,6 +11,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use outrigger_channel::body::{Body, Error};
 use outrigger_daemon::log::{Field, Level, Log, Value};
 use outrigger_daemon::metrics;
+use outrigger_runtime::admission::Pass;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -39,6 +40,8 @@ pub(crate) struct Request {
     uri: Uri,
     bytes: u64,
     line: Line,
+    /// Given back with the answer.
+    pass: Option<Pass>,
 }
 
 /// What the access log says of it.
@@ -64,7 +67,13 @@ impl Request {
             uri: uri.clone(),
             bytes: length.and_then(|length| length.parse().ok()).unwrap_or(0),
             line: Line::Omitted,
+            pass: None,
         }
+    }
+
+    /// Keeps a place among the requests that are worked on, until this one is over.
+    pub(crate) fn hold(&mut self, pass: Option<Pass>) {
+        self.pass = pass;
     }
 
     /// Asks for a line in the access log, if there is one. Requests refused before this are not in it.
@@ -89,7 +98,7 @@ impl Request {
 
     /// Reports now if the answer's length is known, otherwise when its body has ended.
     pub(crate) fn finish(self, sinks: &Arc<Sinks>, response: Response<Body>) -> Response<Body> {
-        if sinks.metrics.is_none() && matches!(self.line, Line::Omitted) {
+        if sinks.metrics.is_none() && matches!(self.line, Line::Omitted) && self.pass.is_none() {
             return response;
         }
         let status = response.status();

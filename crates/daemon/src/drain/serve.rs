@@ -7,12 +7,14 @@
 //! INVARIANT: [`serve`] returns only when every connection it accepted is closed, and by then no later than
 //! [`Options::deadline`] after draining began.
 //!
-//! Limits: a connection must deliver its first request head within [`Options::head_timeout`]. Afterwards it may idle
-//! as long as it likes between requests, as with the reference; hyper's own timer would close idle connections
-//! and costs an allocation per request, therefore it is not used.
+//! Limits: a connection must deliver its first request head within [`Options::head_timeout`], and over HTTP/1 each later head
+//! within that time from its first bytes. Between requests it may idle as long as it likes, as with the reference;
+//! hyper's own timer would close idle connections and costs an allocation per request, therefore it is not used. Peers
+//! that vanish without a word are found out by TCP's own probes.
 
 mod accept;
 mod connection;
+mod progress;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -46,7 +48,8 @@ pub struct Options {
     pub protocol: Protocol,
     /// How long connections may take to finish after draining began; then they are cut.
     pub deadline: Duration,
-    /// How long a new connection may take to send its first request head; with HTTP/2, its first bytes.
+    /// How long a new connection may take to send its first request head, and how long a later head may take from its first
+    /// bytes; with HTTP/2, until the connection's first bytes.
     pub head_timeout: Duration,
     /// Largest request head, in bytes; HTTP/1 answers 431 beyond it. 4 KiB are granted on top.
     pub max_head: usize,

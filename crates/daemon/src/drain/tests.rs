@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore};
 
-use super::serve::{Listener, Options, Protocol, serve};
+use super::serve::{Accept, Listener, Options, Protocol, Socket, serve};
 use super::{Trigger, channel};
 use crate::tasks::{OnExit, Tasks};
 use crate::testing;
@@ -378,4 +378,81 @@ async fn claims() {
     let (trigger, watch) = channel();
     drop(trigger);
     watch.draining().await;
+}
+
+/// A client that sends a head byte by byte is cut off, at its first request and at any later one; one that idles between
+/// requests, waits for its answer or sends a body slowly is not.
+#[tokio::test]
+async fn heads_must_come_in_time() {
+    const LIMIT: Duration = Duration::from_millis(400);
+    let server = start(Options {
+        head_timeout: LIMIT,
+        ..Options::default()
+    })
+    .await;
+    let whole = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n".as_slice();
+    let mut answer = vec![0; 1024];
+    for (what, before) in [("first", 0), ("second", 1), ("fifth", 4)] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        for _ in 0..before {
+            stream.write_all(whole).await.unwrap();
+            assert!(stream.read(&mut answer).await.unwrap() > 0, "{what}");
+            // Idling is no offence.
+            tokio::time::sleep(LIMIT + LIMIT / 2).await;
+        }
+        let cut = async {
+            let (mut reading, mut writing) = stream.split();
+            let trickle = async {
+                for byte in b"GET / HTTP/1.1\r\nhost: h\r\nx: "
+                    .iter()
+                    .chain(std::iter::repeat(&b'x'))
+                {
+                    if writing.write_all(&[*byte]).await.is_err() {
+                        break;
+                    }
+                    tokio::time::sleep(LIMIT / 20).await;
+                }
+            };
+            let mut byte = [0];
+            tokio::select! {
+                () = trickle => {}
+                read = reading.read(&mut byte) => assert!(matches!(read, Ok(0) | Err(_)), "{what}"),
+            }
+        };
+        tokio::time::timeout(LIMIT * 5, cut)
+            .await
+            .unwrap_or_else(|_| panic!("the {what} head was waited for"));
+    }
+
+    // A request that waits for its answer, with a body that comes slowly, and the next one after it.
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream
+        .write_all(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 8\r\n\r\n")
+        .await
+        .unwrap();
+    for _ in 0..8 {
+        tokio::time::sleep(LIMIT / 4).await;
+        stream.write_all(b"x").await.unwrap();
+    }
+    let length = stream.read(&mut answer).await.unwrap();
+    assert!(answer[..length].ends_with(b"helloxxxxxxxx"));
+    stream.write_all(whole).await.unwrap();
+    assert!(stream.read(&mut answer).await.unwrap() > 0);
+}
+
+#[tokio::test]
+async fn silent_peers_are_probed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut listener = Listener::from(listener);
+    let _client = TcpStream::connect(address).await.unwrap();
+    let accepted = Accept::accept(&mut listener).await.unwrap().await.unwrap();
+    let Socket::Tcp(stream) = accepted else {
+        panic!("a TCP listener accepts TCP")
+    };
+    assert!(rustix::net::sockopt::socket_keepalive(&stream).unwrap());
+    assert_eq!(
+        rustix::net::sockopt::tcp_keepidle(&stream).unwrap(),
+        Duration::from_secs(15)
+    );
 }

@@ -14,6 +14,7 @@ pub const ROWS: &[&Code] = &[
     &MALFORMED_RESPONSE,
     &APP_CHANNEL_NIL,
     &INTERNAL,
+    &OVERLOADED,
     &ERROR,
     &HEALTH_NOT_READY,
     &HEALTH_APP_ID,
@@ -28,6 +29,8 @@ pub static MALFORMED_REQUEST_DATA: Code = row(Common, "ERR_MALFORMED_REQUEST_DAT
 pub static MALFORMED_RESPONSE: Code = row(Common, "ERR_MALFORMED_RESPONSE", "", 500, grpc::INTERNAL);
 pub static APP_CHANNEL_NIL: Code = row(Common, "ERR_APP_CHANNEL_NIL", "", 500, grpc::INTERNAL);
 pub static INTERNAL: Code = row(Common, "ERR_INTERNAL", "", 500, grpc::INTERNAL);
+/// Too much is asked of the sidecar at once. Not in the reference.
+pub static OVERLOADED: Code = row(Common, "ERR_OVERLOADED", "", 503, grpc::UNAVAILABLE);
 /// What has no code of its own.
 pub static ERROR: Code = row(Common, "ERROR", "", 500, grpc::UNKNOWN);
 
@@ -70,6 +73,13 @@ pub fn malformed_data(cause: impl Display) -> ApiError {
     ApiError::new(
         &MALFORMED_REQUEST_DATA,
         format!("can't serialize request data field: {cause}"),
+    )
+}
+
+pub fn overloaded(most: usize) -> ApiError {
+    ApiError::new(
+        &OVERLOADED,
+        format!("too many requests at once: this sidecar works on at most {most}; try again in a moment"),
     )
 }
 

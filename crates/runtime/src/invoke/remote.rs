@@ -101,11 +101,15 @@ impl Invoke {
         }
     }
 
-    /// Takes note that an instance did not answer.
+    /// Takes note that an instance did not answer. One that refuses because it has too much to do is there, and keeps its
+    /// connections.
     pub(super) fn lost(&self, app: &Target, endpoint: &Endpoint, error: &Error) {
-        self.peers.forget(endpoint);
-        self.names.unreachable(app, endpoint);
-        if matches!(error, Error::Unavailable(_)) {
+        let is_gone = matches!(error, Error::Unavailable(_));
+        if is_gone || error.grpc_code() == UNAUTHENTICATED {
+            self.peers.forget(endpoint);
+            self.names.unreachable(app, endpoint);
+        }
+        if is_gone {
             self.balance.failed(endpoint, Instant::now());
         }
     }

@@ -4,7 +4,6 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -17,6 +16,7 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
+use super::progress::{Marked, Progress};
 use super::{Options, Protocol};
 use crate::drain::Watch;
 use crate::log::Log;
@@ -78,17 +78,16 @@ where
             return;
         }
     };
-    let seen = Arc::new(AtomicBool::new(false));
+    let progress = Arc::new(Progress::default());
     let service = Marked {
         service: service(&io),
-        seen: Arc::clone(&seen),
+        progress: Arc::clone(&progress),
     };
-    // HTTP/2 clients connect ahead of their first request, so there the first bytes have to do.
-    let heard = http2.then(|| Arc::clone(&seen));
     let io = Prefixed {
         prefix: prefix.freeze(),
         io: TokioIo::new(io),
-        heard,
+        progress: Arc::clone(&progress),
+        http2,
     };
     let max_head = options.max_head.saturating_add(GRACE);
     let ended = if http2 {
@@ -104,7 +103,8 @@ where
         drive(
             pin!(builder.serve_connection(io, service)),
             timer,
-            &seen,
+            |_| false,
+            &progress,
             watch,
             options,
         )
@@ -122,7 +122,8 @@ where
         drive(
             pin!(builder.serve_connection(io, service).with_upgrades()),
             timer,
-            &seen,
+            Progress::is_in_head,
+            &progress,
             watch,
             options,
         )
@@ -134,14 +135,16 @@ where
     }
 }
 
-/// Polls a connection to its end: until the peer closes it, the first head is overdue, or draining takes too long.
+/// Polls a connection to its end: until the peer closes it, a head is overdue (the first, or one that `is_in_head` says has
+/// begun), or draining takes too long.
 ///
 /// It is woken for every packet, so everything but the connection itself costs one atomic load per turn: the other
 /// futures are polled once, keep the task's waker, and are looked at again only when they may have something to say.
 async fn drive<C: Connection>(
     mut connection: Pin<&mut C>,
     mut timer: Pin<&mut tokio::time::Sleep>,
-    seen: &AtomicBool,
+    is_in_head: fn(&Progress) -> bool,
+    progress: &Progress,
     watch: Watch,
     options: &Options,
 ) -> Result<(), hyper::Error> {
@@ -149,6 +152,8 @@ async fn drive<C: Connection>(
     let mut waker: Option<Waker> = None;
     let mut stopping = false;
     let mut opening = true;
+    // The timer runs for a head that has begun.
+    let mut overdue_later = false;
     poll_fn(|cx| {
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
             return Poll::Ready(ended);
@@ -168,10 +173,17 @@ async fn drive<C: Connection>(
                 return Poll::Ready(ended);
             }
         }
-        if opening && seen.load(Ordering::Relaxed) {
+        if opening && progress.has_begun() {
             opening = false;
         }
-        if (opening || stopping) && timer.as_mut().poll(cx).is_ready() {
+        let in_head = !stopping && !opening && is_in_head(progress);
+        if in_head && !overdue_later {
+            timer
+                .as_mut()
+                .reset(tokio::time::Instant::now() + options.head_timeout);
+        }
+        overdue_later = in_head;
+        if (opening || in_head || stopping) && timer.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
         Poll::Pending
@@ -227,32 +239,22 @@ async fn starts_with_preface<I: AsyncRead + Unpin>(io: &mut I, read: &mut BytesM
     Ok(true)
 }
 
-/// Notes that a request has arrived.
-struct Marked<S> {
-    service: S,
-    seen: Arc<AtomicBool>,
-}
-
-impl<S, R> Service<R> for Marked<S>
-where
-    S: Service<R>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn call(&self, request: R) -> S::Future {
-        self.seen.store(true, Ordering::Relaxed);
-        self.service.call(request)
-    }
-}
-
 /// A connection with the bytes that were read from it to detect the protocol put back in front.
 struct Prefixed<I> {
     prefix: Bytes,
     io: TokioIo<I>,
-    /// Set when the peer has sent anything.
-    heard: Option<Arc<AtomicBool>>,
+    progress: Arc<Progress>,
+    http2: bool,
+}
+
+impl<I> Prefixed<I> {
+    fn heard(&self) {
+        self.progress.hear();
+        // HTTP/2 clients connect ahead of their first request, so there the first bytes have to do.
+        if self.http2 {
+            self.progress.begin();
+        }
+    }
 }
 
 impl<I: AsyncRead + Unpin> Read for Prefixed<I> {
@@ -264,19 +266,15 @@ impl<I: AsyncRead + Unpin> Read for Prefixed<I> {
         let this = self.get_mut();
         if this.prefix.is_empty() {
             let read = Pin::new(&mut this.io).poll_read(cx, buf);
-            if read.is_ready()
-                && let Some(heard) = this.heard.take()
-            {
-                heard.store(true, Ordering::Relaxed);
+            if read.is_ready() {
+                this.heard();
             }
             return read;
         }
         let length = this.prefix.len().min(buf.remaining());
         buf.put_slice(&this.prefix[..length]);
         this.prefix.advance(length);
-        if let Some(heard) = this.heard.take() {
-            heard.store(true, Ordering::Relaxed);
-        }
+        this.heard();
         Poll::Ready(Ok(()))
     }
 }

@@ -14,7 +14,11 @@ mod bad_wire;
 mod descriptors;
 mod docs;
 mod kills;
+<<<<<<< HEAD
 mod outbox;
 mod parity;
+=======
+mod overload;
+>>>>>>> eeba5f3 (Overload tests; docs of the limit)
 mod streams;
 mod two_sidecars;

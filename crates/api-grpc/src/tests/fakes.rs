@@ -95,7 +95,8 @@ impl AppChannel for App {
 }
 
 /// A gRPC service: answers with the request's own bytes as they come, names of its fields in `x-names`, and trailers.
-/// `/shop.Orders/Fail` answers with a status and nothing else, `/shop.Orders/Large` with more than is allowed.
+/// `/shop.Orders/Fail` answers with a status and nothing else, `/shop.Orders/Large` with more than is allowed; `/shop.Orders/Break` breaks off after
+/// its first message, `/shop.Orders/Wait` never answers.
 pub(super) fn echo(request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
     if head.uri.path().ends_with("/Fail") {
@@ -105,6 +106,12 @@ pub(super) fn echo(request: Request<Incoming>) -> Response<Body> {
     }
     if head.uri.path().ends_with("/Large") {
         return Response::new(Body::Full(framed(&vec![7; LIMIT + 1])));
+    }
+    if head.uri.path().ends_with("/Break") {
+        return Response::new(Body::stream(Breaks(Some(framed(b"one")))));
+    }
+    if head.uri.path().ends_with("/Wait") {
+        return Response::new(Body::stream(Waits));
     }
     let mut names: Vec<&str> = head.headers.keys().map(HeaderName::as_str).collect();
     names.sort_unstable();
@@ -145,6 +152,37 @@ impl HttpBody for Echo {
                 Poll::Ready(Some(Ok(Frame::trailers(trailers))))
             }
         }
+    }
+}
+
+struct Breaks(Option<Bytes>);
+
+impl HttpBody for Breaks {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Poll::Ready(Some(match self.0.take() {
+            Some(message) => Ok(Frame::data(message)),
+            None => Err("the app is gone".into()),
+        }))
+    }
+}
+
+struct Waits;
+
+impl HttpBody for Waits {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Poll::Pending
     }
 }
 

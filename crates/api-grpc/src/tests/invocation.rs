@@ -328,3 +328,50 @@ async fn both_directions_stream_at_once() {
     assert!(frames.message().await.unwrap().is_none());
     assert_eq!(text(frames.trailers().unwrap(), "grpc-status"), Some("0"));
 }
+
+/// An app that dies in the middle of an answer. What it had said may be lost with it.
+#[tokio::test]
+async fn a_stream_that_breaks_off_ends_with_a_status() {
+    let bench = Bench::new().await;
+    let fields = [("dapr-app-id", "shop")];
+    let answer = bench.ask("/shop.Orders/Break", &fields, framed(b"hi")).await;
+    let (code, text) = answer.status();
+    assert_eq!(code, 14);
+    assert!(text.starts_with("error reading from server: "), "{text}");
+}
+
+/// A call that is passed on keeps its place until its answer has ended or is given up.
+#[tokio::test]
+async fn calls_beyond_the_limit_are_refused() {
+    let bench = Bench::with(Plan {
+        most: Some(1),
+        ..Plan::default()
+    })
+    .await;
+    let fields = [("dapr-app-id", "shop")];
+    let waiting = bench.send("/shop.Orders/Wait", &fields, framed(b"hi")).await;
+    for path in ["/shop.Orders/Stream", "/dapr.proto.runtime.v1.Dapr/GetState"] {
+        let (code, text) = bench.ask(path, &fields, framed(b"")).await.status();
+        assert_eq!(code, 14, "{path}: {text}");
+        assert!(text.starts_with("too many requests at once"), "{path}: {text}");
+    }
+    let alive = bench
+        .ask("/dapr.proto.runtime.v1.Dapr/GetMetadata", &[], framed(b""))
+        .await;
+    assert_eq!(alive.status().0, 0, "metadata is no work");
+    drop(waiting);
+    let free = async {
+        while bench
+            .ask("/shop.Orders/Stream", &fields, framed(b"hi"))
+            .await
+            .status()
+            .0
+            != 0
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), free)
+        .await
+        .expect("the place is given back");
+}

@@ -14,11 +14,8 @@ mod bad_wire;
 mod descriptors;
 mod docs;
 mod kills;
-<<<<<<< HEAD
 mod outbox;
-mod parity;
-=======
 mod overload;
->>>>>>> eeba5f3 (Overload tests; docs of the limit)
+mod parity;
 mod streams;
 mod two_sidecars;

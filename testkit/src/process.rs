@@ -168,6 +168,26 @@ impl Process {
         String::from_utf8_lossy(&std::fs::read(&self.output).unwrap_or_default()).into_owned()
     }
 
+    /// The same, once it holds `text`: log lines are written a moment after what they tell of.
+    ///
+    /// # Panics
+    /// When that does not come within `patience`.
+    pub async fn says(&self, text: &str, patience: Duration) -> String {
+        let deadline = Instant::now() + patience;
+        loop {
+            let output = self.output();
+            if output.contains(text) {
+                return output;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{text:?} is not in what {} says:\n{output}",
+                self.name
+            );
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// The last of what it has printed, for messages of failed tests.
     pub fn tail(&self) -> String {
         let output = self.output();

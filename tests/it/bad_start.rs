@@ -362,8 +362,7 @@ async fn table(rows: Vec<Row>) {
             Ends(code, text) => ends(&mut sidecar.process, code, text, what).await,
             Serves(text) => {
                 sidecar.start().await;
-                let output = sidecar.process.output();
-                assert!(output.contains(text), "{what}: {text:?} is not in\n{output}");
+                sidecar.process.says(text, SOON).await;
                 if let Some((_, good)) = files.iter().find(|(name, _)| *name == "b.yaml") {
                     assert!(good.contains("name: store"));
                     let metadata = Client::new(SOON)

@@ -669,10 +669,7 @@ async fn odd_names(mut scene: Scene) {
         }
     }
     scene.neighbours("all this").await;
-    let output = scene.sidecar.process.output();
-    assert!(
-        output.contains("error deserializing cloud event in pubsub pubsub and topic plain"),
-        "{output}"
-    );
+    let refused = "error deserializing cloud event in pubsub pubsub and topic plain";
+    let output = scene.sidecar.process.says(refused, SOON).await;
     assert!(!output.contains("panicked"), "{output}");
 }

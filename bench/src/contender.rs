@@ -114,6 +114,7 @@ pub(crate) struct Stage<'a> {
     folder: TempDir,
     /// Redis or the hub.
     pub(crate) broker: Option<Process>,
+    has_hub: bool,
 }
 
 pub(crate) struct Sidecar {
@@ -170,6 +171,7 @@ impl<'a> Stage<'a> {
             contender,
             folder,
             broker: process,
+            has_hub: broker == Broker::Embedded,
         })
     }
 
@@ -209,8 +211,10 @@ impl<'a> Stage<'a> {
             .arg(self.folder().join("resources"))
             .arg("--config")
             .arg(self.folder().join("config.yaml"))
-            .env("DAPR_HOST_IP", "127.0.0.1")
-            .env("OUTRIGGER_HUB_SOCKET", hub_socket(self.folder()));
+            .env("DAPR_HOST_IP", "127.0.0.1");
+        if self.has_hub {
+            command.env("OUTRIGGER_HUB_SOCKET", hub_socket(self.folder()));
+        }
         if let Some(app) = app {
             command.arg(format!("--app-port={}", app.port()));
         }

@@ -62,6 +62,27 @@ async fn redis_sidecars_and_app() {
     );
 }
 
+/// The state in a file that both sidecars have open: who is killed has it open for writing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_sidecars_and_app() {
+    let cluster = Cluster::new();
+    let mut hub = cluster.hub();
+    hub.start();
+    let file = cluster.folder().join("state.db");
+    let file = file.to_str().expect("our folders have plain names");
+    let pubsub = component("pubsub", "pubsub.outrigger", &[("redeliverInterval", "100ms")]);
+    let state = component("statestore", "state.sqlite", &[("connectionString", file)]);
+    let resources = cluster.resources("embedded", &[("pubsub.yaml", &pubsub), ("state.yaml", &state)]);
+    let mut scene = Scene::start(&cluster, &resources).await;
+    let rounds = if quick() { 2 } else { 8 };
+    let verdict = series(&mut scene, &mut Data::Hub(hub), rounds).await;
+    report(
+        "SQLite, hub, sidecars and app",
+        &format!("{} kills", rounds * 4),
+        &verdict,
+    );
+}
+
 /// SIGTERM instead: whoever is asked to end finishes what it has begun, so that nothing comes twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ends_on_request_leave_nothing_undone() {

@@ -3,8 +3,9 @@
 //!
 //! Metadata: `space` (default: the component's name). A value's version is its entity tag.
 //!
-//! The hub says that a space may have changed; what did is found by comparing versions. So a lost connection loses no
-//! change: the comparison is made when the hub is back. Values with a time to live are looked at again when it ends.
+//! The hub says that a space may have changed, once for all watches of the component; what did is found by comparing
+//! versions. So a lost connection loses no change: the comparison is made when the hub is back. Values with a time to live
+//! are looked at again when it ends.
 
 use crate::link::{self, Backoff, Link};
 use futures::StreamExt as _;
@@ -13,11 +14,15 @@ use outrigger_component::Component;
 use outrigger_component::configuration::{Changes, ConfigurationStore, Get, Item, Items};
 use outrigger_component::error::Result;
 use outrigger_component::setup::Setup;
+use outrigger_daemon::drain;
 use outrigger_daemon::log::Log;
+use outrigger_daemon::tasks::{OnExit, Tasks};
 use outrigger_proto::hub::v1;
 use serde::Deserialize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tonic::{Status, Streaming};
 
@@ -35,8 +40,18 @@ const PAGE: usize = 500;
 /// Ends of lives are looked at no sooner than this after they are due.
 const GRACE: Duration = Duration::from_millis(5);
 
-#[derive(Clone)]
+/// After a read that failed, until the next one.
+const PAUSE: Duration = Duration::from_secs(1);
+
 pub(crate) struct Store {
+    shared: Arc<Shared>,
+    /// Rung when the space may have changed.
+    bell: watch::Receiver<()>,
+    /// Owns the task that listens to the hub; its end ends the watches.
+    _tasks: Tasks,
+}
+
+struct Shared {
     link: Link,
     space: String,
     log: Log,
@@ -52,23 +67,35 @@ struct Seen {
 
 /// A watch under way.
 struct Session {
-    store: Store,
+    shared: Arc<Shared>,
     keys: Vec<String>,
     seen: Seen,
-    changes: Option<Streaming<v1::ChangesResponse>>,
+    bell: watch::Receiver<()>,
 }
 
 impl Store {
     pub(crate) async fn connect(setup: Setup<Config>, socket: Option<PathBuf>) -> Result<Self> {
         let config = link::Config::of(setup.config.socket, setup.config.wait_for_hub);
         let link = Link::connect(&config, socket.as_deref(), "configuration.outrigger").await?;
-        Ok(Self {
+        let shared = Arc::new(Shared {
             link,
             space: setup.config.space.unwrap_or(setup.name),
             log: setup.log,
+        });
+        let changes = shared.link.call(true, || shared.changes()).await?;
+        let (ring, bell) = watch::channel(());
+        let tasks = Tasks::new(&shared.log, drain::channel().0);
+        let listening = listen(Arc::clone(&shared), changes, ring);
+        tasks.spawn("configuration changes", OnExit::Log, listening);
+        Ok(Self {
+            shared,
+            bell,
+            _tasks: tasks,
         })
     }
+}
 
+impl Shared {
     async fn read(&self, keys: &[String]) -> Result<Seen> {
         let all;
         let keys = if keys.is_empty() {
@@ -135,26 +162,28 @@ impl Store {
 #[async_trait::async_trait]
 impl Component for Store {
     async fn ping(&self) -> Result<()> {
-        self.link.ping().await
+        self.shared.link.ping().await
     }
 }
 
 #[async_trait::async_trait]
 impl ConfigurationStore for Store {
     async fn get(&self, get: &Get) -> Result<Items> {
-        Ok(self.read(&get.keys).await?.items)
+        Ok(self.shared.read(&get.keys).await?.items)
     }
 
     async fn watch(&self, get: &Get) -> Result<Changes> {
-        let changes = self.link.call(true, || self.changes()).await?;
+        // What rings from here on is newer than what is read below, or the same.
+        let mut bell = self.bell.clone();
+        bell.mark_unchanged();
         let session = Session {
-            seen: self.read(&get.keys).await?,
-            store: self.clone(),
+            seen: self.shared.read(&get.keys).await?,
+            shared: Arc::clone(&self.shared),
             keys: get.keys.clone(),
-            changes: Some(changes),
+            bell,
         };
         Ok(stream::unfold(session, |mut session| async {
-            let items = session.next().await;
+            let items = session.next().await?;
             Some((items, session))
         })
         .boxed())
@@ -162,52 +191,54 @@ impl ConfigurationStore for Store {
 }
 
 impl Session {
-    async fn next(&mut self) -> Items {
+    /// `None` when the component is gone.
+    async fn next(&mut self) -> Option<Items> {
         loop {
-            self.wait().await;
-            let now = match self.store.read(&self.keys).await {
-                Ok(now) => now,
-                Err(error) => {
-                    self.store
-                        .log
-                        .debug(format_args!("configuration not read: {error}"));
-                    // Whatever it was, the next look begins with a new connection.
-                    self.changes = None;
-                    continue;
+            self.wait().await?;
+            let now = loop {
+                match self.shared.read(&self.keys).await {
+                    Ok(now) => break now,
+                    Err(error) => {
+                        let log = &self.shared.log;
+                        log.debug(format_args!("configuration not read: {error}"));
+                        sleep(PAUSE).await;
+                    }
                 }
             };
             let before = std::mem::replace(&mut self.seen, now);
             let changed = difference(&before.items, &self.seen.items);
             if !changed.is_empty() {
-                return changed;
+                return Some(changed);
             }
         }
     }
 
     /// Until something may have changed.
-    async fn wait(&mut self) {
-        let due = remaining(self.seen.ends);
-        let end = async {
-            match due {
-                Some(due) => sleep(due + GRACE).await,
-                None => std::future::pending().await,
-            }
-        };
-        if let Some(changes) = &mut self.changes {
-            let told = tokio::select! {
-                told = changes.message() => matches!(told, Ok(Some(_))),
-                () = end => true,
-            };
-            if told {
-                return;
-            }
-            self.changes = None;
+    async fn wait(&mut self) -> Option<()> {
+        match remaining(self.seen.ends) {
+            None => self.bell.changed().await.ok(),
+            Some(due) => tokio::select! {
+                rung = self.bell.changed() => rung.ok(),
+                () = sleep(due + GRACE) => Some(()),
+            },
+        }
+    }
+}
+
+/// Passes on what the hub says, and rings when it is back after a while: anything may have changed.
+async fn listen(shared: Arc<Shared>, mut changes: Streaming<v1::ChangesResponse>, ring: watch::Sender<()>) {
+    loop {
+        while let Ok(Some(_)) = changes.message().await {
+            ring.send_replace(());
         }
         let mut backoff = Backoff::default();
-        while self.changes.is_none() {
+        changes = loop {
             sleep(backoff.next()).await;
-            self.changes = self.store.changes().await.ok();
-        }
+            if let Ok(changes) = shared.changes().await {
+                break changes;
+            }
+        };
+        ring.send_replace(());
     }
 }
 

@@ -568,3 +568,23 @@ async fn one_of_many_gets_the_lock() {
     let granted = futures::future::join_all(tries).await;
     assert_eq!(granted.into_iter().filter(|granted| *granted).count(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_watches_leave_room_for_reads() {
+    let home = Home::start().await;
+    let (state, configuration) = home.settings().await;
+    let mut watches = Vec::new();
+    let all = outrigger_component::configuration::Get::default();
+    // More than a connection has streams.
+    for _ in 0..400 {
+        let watch = configuration.watch(&all);
+        watches.push(timeout(SOON, watch).await.expect("a watch").unwrap());
+    }
+    state.set(set("colour", "red")).await.unwrap();
+    for watch in &mut watches {
+        let told = timeout(SOON, watch.next()).await.expect("a change").unwrap();
+        assert_eq!(told["colour"].value, "red");
+    }
+    drop(configuration);
+    assert!(watches.remove(0).next().await.is_none(), "closed with its store");
+}

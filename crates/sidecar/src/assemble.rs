@@ -85,6 +85,9 @@ pub(crate) struct Context<'a> {
     pub(crate) ports: Ports,
     pub(crate) log: &'a Log,
     pub(crate) metrics: &'a metrics::Registry,
+    /// Of the doors and of the app; `None`: metrics are off.
+    pub(crate) http_metrics: Option<Arc<metrics::Http>>,
+    pub(crate) grpc_metrics: Option<Arc<metrics::Grpc>>,
     pub(crate) tracer: &'a Tracer,
     pub(crate) spawner: &'a Spawner,
     pub(crate) ready: &'a Ready,
@@ -334,6 +337,7 @@ impl Context<'_> {
                     max_concurrency: app.max_concurrency,
                     limit: self.config.body_limit,
                     health_timeout: app.health_timeout,
+                    metrics: self.grpc_metrics.clone(),
                 },
                 self.spawner.clone(),
             )?) as Arc<dyn AppChannel>
@@ -349,6 +353,7 @@ impl Context<'_> {
                     health_path: app.health_path.clone(),
                     health_timeout: app.health_timeout,
                     pipeline,
+                    metrics: self.http_metrics.clone(),
                 },
                 &self.config.app_id,
                 self.spawner.clone(),

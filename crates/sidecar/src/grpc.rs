@@ -34,10 +34,7 @@ pub(crate) fn door(
         Parts {
             metadata: assembled.metadata.clone(),
             tracer: context.tracer.clone(),
-            metrics: configuration
-                .metrics
-                .enabled
-                .then(|| Arc::new(metrics::Grpc::new(context.metrics))),
+            metrics: context.grpc_metrics.clone(),
             errors,
             log: context.log.clone(),
         },

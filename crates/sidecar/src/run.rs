@@ -107,6 +107,11 @@ pub(crate) async fn life(
         ports: bound.ports(config),
         log,
         metrics: &metrics,
+        http_metrics: http_metrics(&metrics, &configuration)?,
+        grpc_metrics: configuration
+            .metrics
+            .enabled
+            .then(|| Arc::new(metrics::Grpc::new(&metrics))),
         tracer: &tracer,
         spawner: &spawner,
         ready: &ready,
@@ -206,6 +211,25 @@ fn metrics_registry(
     Ok(registry)
 }
 
+/// What is counted of HTTP, unless metrics are off.
+fn http_metrics(
+    registry: &metrics::Registry,
+    configuration: &Configuration,
+) -> Result<Option<Arc<metrics::Http>>, assemble::Error> {
+    if !configuration.metrics.enabled {
+        return Ok(None);
+    }
+    let http = &configuration.metrics.http;
+    let settings = metrics::HttpConfig {
+        increased_cardinality: http.increased_cardinality,
+        path_matching: http.path_matching.clone(),
+        exclude_verbs: http.exclude_verbs,
+    };
+    metrics::Http::new(registry, &settings)
+        .map(|http| Some(Arc::new(http)))
+        .map_err(|error| assemble::Error::Metrics(error.to_string()))
+}
+
 /// Servers under way, and how to end them.
 struct Doors {
     drain: Trigger,
@@ -233,20 +257,6 @@ fn open(
     let (config, log) = (context.config, context.log);
     let (drain, watch) = drain::channel();
     let (metrics_drain, metrics_watch) = drain::channel();
-    let http_metrics = if configuration.metrics.enabled {
-        let http = &configuration.metrics.http;
-        let settings = metrics::HttpConfig {
-            increased_cardinality: http.increased_cardinality,
-            path_matching: http.path_matching.clone(),
-            exclude_verbs: http.exclude_verbs,
-        };
-        Some(Arc::new(
-            metrics::Http::new(context.metrics, &settings)
-                .map_err(|error| assemble::Error::Metrics(error.to_string()))?,
-        ))
-    } else {
-        None
-    };
     let errors = configuration
         .metrics
         .record_error_codes
@@ -255,7 +265,7 @@ fn open(
         metadata: assembled.metadata.clone(),
         health: assembled.health.clone(),
         tracer: context.tracer.clone(),
-        metrics: http_metrics.clone(),
+        metrics: context.http_metrics.clone(),
         errors: errors.clone(),
         log: log.clone(),
     };

@@ -6,7 +6,7 @@ use super::bulk::{self, BulkEvent, Payload, Verdict};
 use super::{AppChannel, Bulk, Outcome, Rule, Subscription, TopicEvent, binding};
 use crate::body::Body;
 use crate::call::{Call, Reply, Status};
-use crate::error::Error;
+use crate::error::{Error, code_name};
 use crate::grpc::{self, Answer};
 use crate::h2::Pool;
 use crate::peer::insert_trace;
@@ -17,6 +17,7 @@ use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Request, Response};
 use outrigger_component::metadata::Metadata;
+use outrigger_daemon::metrics;
 use outrigger_daemon::tasks::Spawner;
 use outrigger_daemon::trace::Context;
 use outrigger_proto::any::Any;
@@ -28,6 +29,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 const ON_INVOKE: &str = "/dapr.proto.runtime.v1.AppCallback/OnInvoke";
 const LIST_TOPIC_SUBSCRIPTIONS: &str = "/dapr.proto.runtime.v1.AppCallback/ListTopicSubscriptions";
@@ -54,6 +56,8 @@ pub struct Config {
     /// Largest message in either direction, in bytes.
     pub limit: usize,
     pub health_timeout: Duration,
+    /// `None`: metrics are off.
+    pub metrics: Option<Arc<metrics::Grpc>>,
 }
 
 pub struct GrpcApp {
@@ -62,6 +66,7 @@ pub struct GrpcApp {
     permits: Option<Arc<Semaphore>>,
     limit: usize,
     health_timeout: Duration,
+    metrics: Option<Arc<metrics::Grpc>>,
 }
 
 impl GrpcApp {
@@ -83,6 +88,7 @@ impl GrpcApp {
             permits: config.max_concurrency.map(|most| Arc::new(Semaphore::new(most))),
             limit: config.limit,
             health_timeout: config.health_timeout,
+            metrics: config.metrics,
         })
     }
 
@@ -103,7 +109,27 @@ impl GrpcApp {
             Some(permits) => permits.acquire().await.ok(),
         };
         self.add_token(&mut headers);
-        grpc::unary(&self.pool, path, headers, message, self.limit).await
+        let started = Instant::now();
+        let outcome = grpc::unary(&self.pool, path, headers, message, self.limit).await;
+        if let Some(metrics) = &self.metrics {
+            let (code, received) = match &outcome {
+                Ok(answer) => (0, Res::encoded_len(&answer.message)),
+                Err(error) => (error.grpc_code(), 0),
+            };
+            let (status, elapsed) = (code_name(code), started.elapsed());
+            if path == HEALTH_CHECK {
+                metrics.probed(status, elapsed);
+            } else {
+                metrics.called(
+                    path,
+                    status,
+                    bytes(message.encoded_len()),
+                    bytes(received),
+                    elapsed,
+                );
+            }
+        }
+        outcome
     }
 }
 
@@ -251,6 +277,8 @@ impl AppChannel for GrpcApp {
         if let Some(trace) = &event.trace {
             insert_trace(&mut headers, trace);
         }
+        let started = Instant::now();
+        let sent = event.data.len();
         let message = runtime::BindingEventRequest {
             name: event.name,
             data: event.data,
@@ -259,6 +287,21 @@ impl AppChannel for GrpcApp {
         let answer = self
             .unary::<_, runtime::BindingEventResponse>(ON_BINDING_EVENT, headers, &message)
             .await;
+        if let Some(metrics) = &self.metrics {
+            // COMPAT(pkg/runtime/processor/binding/send.go): also counted as if the app had called.
+            let (code, received) = match &answer {
+                Ok(answer) => (0, answer.message.data.len()),
+                Err(error) => (error.grpc_code(), 0),
+            };
+            let elapsed = started.elapsed();
+            metrics.served(
+                ON_BINDING_EVENT,
+                code_name(code),
+                bytes(sent),
+                bytes(received),
+                elapsed,
+            );
+        }
         match answer {
             Ok(answer) => Ok(binding::of_grpc(answer.message)),
             Err(Error::Status {
@@ -282,6 +325,10 @@ impl AppChannel for GrpcApp {
             .map_err(|_| Error::Timeout(self.health_timeout))??;
         Ok(())
     }
+}
+
+fn bytes(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
 }
 
 /// The metadata of a delivery, trace included.

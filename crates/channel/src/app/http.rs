@@ -15,15 +15,17 @@ use crate::path;
 use crate::wire;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use outrigger_component::metadata::Metadata;
 use outrigger_component::middleware::Pipeline;
+use outrigger_daemon::metrics;
 use outrigger_daemon::tasks::Spawner;
 use outrigger_daemon::trace::Context;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 /// Largest answer that is read whole: subscription lists and event answers.
 const ANSWER_LIMIT: usize = 4 << 20;
@@ -45,9 +47,12 @@ pub struct Config {
     pub health_timeout: Duration,
     /// `spec.appHttpPipeline`; health probes do not pass it.
     pub pipeline: Option<Pipeline>,
+    /// `None`: metrics are off.
+    pub metrics: Option<Arc<metrics::Http>>,
 }
 
 pub struct HttpApp {
+    metrics: Option<Arc<metrics::Http>>,
     pipeline: Option<Pipeline>,
     transport: Transport,
     authority: HeaderValue,
@@ -79,6 +84,7 @@ impl HttpApp {
             token.set_sensitive(true);
         }
         Ok(Self {
+            metrics: config.metrics,
             pipeline: config.pipeline,
             authority: value(dial.address(), "the app's address")?,
             token,
@@ -96,11 +102,19 @@ impl HttpApp {
 
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Error> {
         let permit = self.permit().await;
-        let response = match &self.pipeline {
-            None => self.transfer(request).await?,
+        let sent = self
+            .metrics
+            .as_deref()
+            .map(|metrics| Sent::note(metrics, &request));
+        let outcome = match &self.pipeline {
+            None => self.transfer(request).await,
             // Boxed: in place every request without a pipeline would make room for it.
-            Some(pipeline) => Box::pin(piped::send(self, pipeline, request)).await?,
+            Some(pipeline) => Box::pin(piped::send(self, pipeline, request)).await,
         };
+        if let Some(sent) = sent {
+            sent.answered(&outcome);
+        }
+        let response = outcome?;
         Ok(match permit {
             None => response,
             Some(permit) => response.map(|body| held(body, permit)),
@@ -185,6 +199,43 @@ fn delivery(
         None => drop(headers.entry("traceparent").or_insert(super::NO_TRACE)),
     }
     Ok(headers)
+}
+
+/// A request under way, for metrics.
+struct Sent<'m> {
+    metrics: &'m metrics::Http,
+    method: Method,
+    uri: Uri,
+    started: Instant,
+}
+
+impl<'m> Sent<'m> {
+    fn note(metrics: &'m metrics::Http, request: &Request<Body>) -> Self {
+        let this = Self {
+            metrics,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            started: Instant::now(),
+        };
+        let length = request.body().length().unwrap_or(0);
+        metrics.sending(this.method.as_str(), this.path(), length);
+        this
+    }
+
+    /// COMPAT(pkg/channel/http/http_channel.go): the time is that to the head of the answer; no answer counts as 500.
+    fn answered(self, outcome: &Result<Response<Body>, Error>) {
+        let (status, length) = match outcome {
+            Ok(response) => (response.status(), response.body().length().unwrap_or(0)),
+            Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, 0),
+        };
+        let elapsed = self.started.elapsed();
+        self.metrics
+            .called(self.method.as_str(), self.path(), status, length, elapsed);
+    }
+
+    fn path(&self) -> &str {
+        self.uri.path()
+    }
 }
 
 fn request(method: Method, path: &str, headers: HeaderMap, body: Body) -> Result<Request<Body>, Error> {
@@ -328,9 +379,17 @@ impl AppChannel for HttpApp {
             let probe = request(Method::GET, &self.health_path, HeaderMap::new(), Body::Empty)?;
             self.transfer(probe).await
         };
-        let response = tokio::time::timeout(self.health_timeout, probe)
+        let started = Instant::now();
+        let outcome = tokio::time::timeout(self.health_timeout, probe)
             .await
-            .map_err(|_| Error::Timeout(self.health_timeout))??;
+            .unwrap_or(Err(Error::Timeout(self.health_timeout)));
+        if let Some(metrics) = &self.metrics {
+            let status = outcome
+                .as_ref()
+                .map_or(StatusCode::INTERNAL_SERVER_ERROR, Response::status);
+            metrics.probed(status, started.elapsed());
+        }
+        let response = outcome?;
         match response.status().as_u16() {
             200..=299 => Ok(()),
             other => Err(Error::Unavailable(format!(

@@ -68,6 +68,7 @@ mod over_sockets {
     use bytes::Bytes;
     use http::{Response, Version};
     use outrigger_component::middleware::{self, HttpMiddleware, Next, Pipeline};
+    use outrigger_daemon::metrics;
     use outrigger_daemon::tls::{self, Trust};
     use std::sync::Arc;
     use std::time::Duration;
@@ -85,6 +86,7 @@ mod over_sockets {
             health_path: "/healthz".to_owned(),
             health_timeout: Duration::from_secs(1),
             pipeline: None,
+            metrics: None,
         }
     }
 
@@ -126,6 +128,58 @@ mod over_sockets {
                 assert_eq!(reply.body.collect(10).await.unwrap(), "/a/b");
             }
             app.healthy().await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_and_probes_are_counted() {
+        let tasks = tasks();
+        let answer = |request: http::Request<_>| async move {
+            let status = if request.uri().path() == "/gone" { 404 } else { 200 };
+            let mut response = Response::new(Body::from(Bytes::from_static(b"four")));
+            *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+            response
+        };
+        let server = serve(tasks.spawner(), Speaks::Http1, None, answer).await;
+        let registry = metrics::Registry::new(metrics::Settings::sidecar("shop")).unwrap();
+        let counted = metrics::Http::new(&registry, &metrics::HttpConfig::default()).unwrap();
+        let counted = Some(Arc::new(counted));
+        let app = |port| {
+            let config = Config {
+                metrics: counted.clone(),
+                ..config(port)
+            };
+            HttpApp::new(config, "shop", tasks.spawner()).unwrap()
+        };
+        let there = app(server.port);
+        there.invoke(call("gone")).await.unwrap();
+        there.healthy().await.unwrap();
+        let away = app(1);
+        assert!(away.invoke(call("a")).await.is_err());
+        assert!(away.healthy().await.is_err());
+        let exposed = registry.expose();
+        let path = if metrics::HttpConfig::default().increased_cardinality {
+            ["/gone", "/a"]
+        } else {
+            ["", ""]
+        };
+        for line in [
+            format!(
+                r#"http_client_completed_count{{app_id="shop",method="GET",path="{}",status="404"}} 1"#,
+                path[0]
+            ),
+            format!(
+                r#"http_client_completed_count{{app_id="shop",method="GET",path="{}",status="500"}} 1"#,
+                path[1]
+            ),
+            r#"http_client_received_bytes_sum{app_id="shop"} 4"#.to_owned(),
+            r#"http_healthprobes_completed_count{app_id="shop",status="200"} 1"#.to_owned(),
+            r#"http_healthprobes_completed_count{app_id="shop",status="500"} 1"#.to_owned(),
+        ] {
+            assert!(
+                exposed.contains(&format!("dapr_{line}")),
+                "{line} is missing in\n{exposed}"
+            );
         }
     }
 

@@ -196,7 +196,8 @@ impl Door {
         let door = self.clone();
         service_fn(move |request| {
             let door = door.clone();
-            async move { Ok(door.call(request, peer).await) }
+            // Boxed: a connection keeps room for the future of a request, also while it idles, thousands of times over.
+            Box::pin(async move { Ok(door.call(request, peer).await) })
         })
     }
 

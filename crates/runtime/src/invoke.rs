@@ -32,7 +32,7 @@ use outrigger_daemon::metrics::{Access, Answer, Invocation, Shape};
 use outrigger_daemon::trace::Context;
 use outrigger_resiliency::core::retry;
 use outrigger_resiliency::policies::Policies;
-use outrigger_resiliency::policy::Outcome;
+use outrigger_resiliency::policy::{Outcome, Policy};
 use remote::Retries;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -125,6 +125,19 @@ impl Invoke {
                 .await
                 .map_err(|error| refused(target, error));
         }
+        // Boxed: it is large, and most calls have no policy.
+        Box::pin(self.under(&policy, target, &callee, call, trace)).await
+    }
+
+    /// A call under its target's policy.
+    async fn under(
+        &self,
+        policy: &Policy<'_>,
+        target: &str,
+        callee: &Callee<'_>,
+        mut call: Call,
+        trace: Option<&Context>,
+    ) -> Result<Reply> {
         if policy.has_retries() && call.body.length().is_some() {
             let body = std::mem::take(&mut call.body);
             call.body = body
@@ -147,7 +160,7 @@ impl Invoke {
                     }
                 };
                 async {
-                    match self.once(&callee, this, trace, Retries::None).await {
+                    match self.once(callee, this, trace, Retries::None).await {
                         Ok(reply) if reply.status.is_success() => Ok(reply),
                         Ok(reply) => Err(Attempt {
                             failure: Failure::Answered(Box::new(reply)),
@@ -184,7 +197,7 @@ impl Invoke {
             Callee::App(app) => app,
             Callee::Endpoint(name) => {
                 insert_trace(&mut call, trace);
-                return self.endpoint(name, call).await;
+                return Box::pin(self.endpoint(name, call)).await;
             }
         };
         if *app == self.me {

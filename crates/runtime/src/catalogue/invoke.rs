@@ -11,8 +11,8 @@ pub const ROWS: &[&Code] = &[&FAILED, &DENIED, &NO_APP_ID];
 const TAG: &str = "ERR_DIRECT_INVOKE";
 
 pub static FAILED: Code = row(Invocation, TAG, "", 500, grpc::INTERNAL);
-/// The callee's access policy said no.
-pub static DENIED: Code = row(Invocation, TAG, "", 403, grpc::PERMISSION_DENIED);
+/// The callee's access policy said no. COMPAT(pkg/api/grpc/grpc.go): over gRPC a failure like any other.
+pub static DENIED: Code = row(Invocation, TAG, "", 403, grpc::INTERNAL);
 pub static NO_APP_ID: Code = row(Invocation, TAG, "", 404, grpc::NOT_FOUND);
 
 pub fn failed(target: &str, cause: impl Display) -> ApiError {

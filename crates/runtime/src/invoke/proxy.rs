@@ -20,7 +20,7 @@ use outrigger_channel::wire;
 use outrigger_component::resolver::Target;
 use outrigger_daemon::trace::Context;
 use outrigger_resiliency::core::retry;
-use outrigger_resiliency::policy::{self, Outcome};
+use outrigger_resiliency::policy::{self, Outcome, Policy};
 use replay::{Begun, Replay};
 use std::fmt;
 use std::pin::Pin;
@@ -81,10 +81,22 @@ impl Invoke {
         if policy.is_none() {
             return self.forward(&app, request).await.map_err(refused);
         }
+        // Boxed: it is large, and most calls have no policy.
+        Box::pin(self.forward_under(&policy, &app, request, is_stream)).await
+    }
+
+    /// Passes a call on under its target's policy.
+    async fn forward_under(
+        &self,
+        policy: &Policy<'_>,
+        app: &Target,
+        request: Request<Body>,
+        is_stream: bool,
+    ) -> Result<Response<Body>, Refused> {
         if is_stream {
-            let reached = policy.run(|_| async { self.reachable(&app).await.map_err(Attempt::unanswered) });
+            let reached = policy.run(|_| async { self.reachable(app).await.map_err(Attempt::unanswered) });
             reached.await.map_err(ended)?;
-            return self.forward(&app, request).await.map_err(refused);
+            return self.forward(app, request).await.map_err(refused);
         }
         let (head, body) = request.into_parts();
         let replay = Replay::new(body, policy.has_retries().then_some(self.body_limit));
@@ -92,7 +104,6 @@ impl Invoke {
             .run(|_| {
                 let request = Request::from_parts(head.clone(), replay.again());
                 let replay = &replay;
-                let app = &app;
                 async move {
                     let outcome = match self.forward(app, request).await {
                         Ok(response) => judged(response).await,
@@ -119,16 +130,13 @@ impl Invoke {
 
     /// One try at one instance.
     async fn forward(&self, app: &Target, request: Request<Body>) -> Result<Response<Body>, Error> {
-        let endpoint = self.pick(app).await?;
-        let outcome = match self.peers.reach(&endpoint).await {
-            Ok(()) => self.peers.proxy(&endpoint, request).await,
-            Err(error) => {
-                // Nothing was sent: another instance may have it.
-                self.lost(app, &endpoint, &error);
-                let other = self.pick(app).await?;
-                self.peers.proxy(&other, request).await
-            }
-        };
+        let mut endpoint = self.pick(app).await?;
+        if let Err(error) = self.peers.reach(&endpoint).await {
+            // Nothing was sent: another instance may have it.
+            self.lost(app, &endpoint, &error);
+            endpoint = self.pick(app).await?;
+        }
+        let outcome = self.peers.proxy(&endpoint, request).await;
         if let Ok(response) = &outcome
             && response.status().is_success()
         {

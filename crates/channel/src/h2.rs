@@ -100,7 +100,7 @@ impl Pool {
                     Some(unsent) if !fresh && !retried => {
                         retried = true;
                         request = unsent;
-                        self.shared.drop_closed();
+                        self.shared.take_out(&slot);
                     }
                     _ => return Err(self.failed(&describe(failed.error()))),
                 },
@@ -226,8 +226,13 @@ impl Shared {
         });
     }
 
-    fn drop_closed(&self) {
-        self.connections.rcu(|known| live(known).collect::<Vec<_>>());
+    /// Takes a connection out that does not take requests any more, closed or about to be.
+    fn take_out(&self, slot: &Slot) {
+        self.connections.rcu(|known| {
+            live(known)
+                .filter(|it| !slot.is_on(&it.streams))
+                .collect::<Vec<_>>()
+        });
     }
 
     /// Takes an unused connection out, unless it is the only one: its driver ends when the last request has.

@@ -117,7 +117,7 @@ where
     Server { port, accepted }
 }
 
-async fn converse<S, F, Fut>(stream: S, speaks: Speaks, answer: F)
+pub(crate) async fn converse<S, F, Fut>(stream: S, speaks: Speaks, answer: F)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     F: Fn(Request<Incoming>) -> Fut + Clone + Send + Sync + 'static,

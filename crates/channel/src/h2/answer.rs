@@ -24,6 +24,12 @@ impl Slot {
     }
 }
 
+impl Slot {
+    pub(super) fn is_on(&self, streams: &Arc<AtomicUsize>) -> bool {
+        Arc::ptr_eq(&self.0, streams)
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);

@@ -125,3 +125,31 @@ async fn a_server_that_is_gone_is_named() {
         "{error}"
     );
 }
+
+/// A server that is there again, at the same place, after its connections were lost.
+#[tokio::test]
+async fn a_lost_connection_is_replaced() {
+    let ours = tasks();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let listener = Arc::new(listener);
+    let dial = Dial::plain(format!("127.0.0.1:{port}"));
+    let pool = Pool::new(dial, "the test".to_owned(), ours.spawner());
+    for _ in 0..3 {
+        let theirs = tasks();
+        let listener = listener.clone();
+        theirs.spawner().spawn("one connection", async move {
+            let (tcp, _) = listener.accept().await.unwrap();
+            crate::testing::converse(tcp, Speaks::Http2, |_| async {
+                Response::new(Body::from(Bytes::from_static(b"ok")))
+            })
+            .await;
+        });
+        assert_eq!(get(&pool).await.as_deref(), Ok(b"ok".as_slice()));
+        drop(theirs);
+        // Until the loss is noticed; a call under way with it would fail, as it must.
+        while pool.shared.is_connected() {
+            tokio::task::yield_now().await;
+        }
+    }
+}

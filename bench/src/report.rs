@@ -46,6 +46,7 @@ const fn figure(name: &'static str, digits: usize) -> Figure {
 }
 
 pub(crate) const RATE: Figure = figure("answers /s", 0);
+pub(crate) const EVENTS: Figure = figure("events /s", 0);
 pub(crate) const P50: Figure = figure("p50 ms", 3);
 pub(crate) const P90: Figure = figure("p90 ms", 3);
 pub(crate) const P99: Figure = figure("p99 ms", 3);

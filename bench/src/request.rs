@@ -14,6 +14,8 @@ pub(crate) const PAYLOAD: usize = 1024;
 pub(crate) const LARGE: usize = 100 << 20;
 /// A method of the app's that answers what it is asked with.
 pub(crate) const GRPC_ECHO: &str = "/bench.Echo/Echo";
+/// Events of one bulk publish.
+pub(crate) const BULK: usize = 100;
 /// State loads go round this many keys.
 pub(crate) const KEYS: u64 = 1000;
 
@@ -36,6 +38,7 @@ enum Kind {
     Echo,
     Grpc,
     Publish,
+    PublishBulk,
     Get,
     Set,
 }
@@ -85,6 +88,15 @@ impl Source {
         )
     }
 
+    /// POST of [`BULK`] events.
+    pub(crate) fn publish_bulk(pubsub: &str, topic: &str) -> Self {
+        Self::new(
+            Kind::PublishBulk,
+            vec![format!("/v1.0/publish/bulk/{pubsub}/{topic}")],
+            bulk(),
+        )
+    }
+
     /// GET of one key after the other.
     pub(crate) fn get(store: &str) -> Self {
         let uris = (0..KEYS)
@@ -116,7 +128,7 @@ impl Source {
     pub(crate) fn request(&self, sequence: u64, at: u64) -> Request<Full<Bytes>> {
         let index = usize::try_from(sequence).unwrap_or_default() % self.uris.len();
         let body = match self.kind {
-            Kind::Echo | Kind::Grpc => self.body.clone(),
+            Kind::Echo | Kind::Grpc | Kind::PublishBulk => self.body.clone(),
             Kind::Publish => event(sequence, at),
             Kind::Get => Bytes::new(),
             Kind::Set => write(sequence % KEYS),
@@ -146,9 +158,19 @@ impl Source {
         match self.kind {
             Kind::Echo | Kind::Grpc => status == StatusCode::OK && length == self.body.len(),
             Kind::Get => status == StatusCode::OK && length == PAYLOAD + 2,
-            Kind::Publish | Kind::Set => status.is_success(),
+            // A part of them answers 500.
+            Kind::Publish | Kind::PublishBulk | Kind::Set => status.is_success(),
         }
     }
+}
+
+/// Events of [`PAYLOAD`] each; the same in every request, as nobody receives them.
+fn bulk() -> Bytes {
+    let data = String::from_utf8_lossy(&event(0, 0)).into_owned();
+    let entry =
+        |number| format!(r#"{{"entryId":"{number}","event":{data},"contentType":"application/json"}}"#);
+    let entries: Vec<String> = (0..BULK).map(entry).collect();
+    Bytes::from(format!("[{}]", entries.join(",")))
 }
 
 /// What a set writes and a get expects: a JSON string of [`PAYLOAD`] characters.
@@ -178,7 +200,7 @@ fn event(sequence: u64, at: u64) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::{PAYLOAD, event, write};
+    use super::{BULK, PAYLOAD, bulk, event, write};
 
     #[test]
     fn an_event_is_json_of_the_stated_size() {
@@ -189,6 +211,14 @@ mod tests {
             assert_eq!(data["bench_at"], at.to_string());
             assert_eq!(data["bench_seq"], sequence.to_string());
         }
+    }
+
+    #[test]
+    fn a_bulk_is_a_list_of_different_entries() {
+        let entries: Vec<serde_json::Value> = serde_json::from_slice(&bulk()).unwrap();
+        assert_eq!(entries.len(), BULK);
+        assert_eq!(entries[99]["entryId"], "99");
+        assert_eq!(entries[7]["event"].to_string().len(), PAYLOAD);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The benchmark set: what is started, what is sent, what is written down. One call is one round of all contenders.
 //!
 //! B0 direct call of the app, and a pair of bare proxies · B1 invocation through two sidecars · B2 gRPC passed on · B3 large bodies · B4 publish · B5 publish to
-//! delivery · B7 state · B15 footprint. Loads that are about latency run with generator and app on the first core and the
+//! delivery · B6 bulk publish · B7 state · B15 footprint. Loads that are about latency run with generator and app on the first core and the
 //! contender on the second; those that are about throughput have every core.
 
 use std::net::SocketAddr;
@@ -23,10 +23,10 @@ use crate::load::Pace;
 use crate::meter::resident;
 use crate::process::{Process, free_ports, local};
 use crate::report::{
-    ADDED_P50, ADDED_P99, DUPLICATES, E2E_P50, E2E_P90, E2E_P99, E2E_P999, GROWTH, IDLE, LAG, LOST, PER_CORE,
-    READY, Row, SIZE, STREAMED, millis, quantiles,
+    ADDED_P50, ADDED_P99, DUPLICATES, E2E_P50, E2E_P90, E2E_P99, E2E_P999, EVENTS, GROWTH, IDLE, LAG, LOST,
+    PER_CORE, READY, Row, SIZE, STREAMED, millis, quantiles,
 };
-use crate::request::{KEYS, LARGE, Source};
+use crate::request::{BULK, KEYS, LARGE, Source};
 use crate::round::{Case, Cast, Round, Settings};
 use crate::subscriber::App;
 
@@ -53,6 +53,8 @@ pub(crate) enum Scenario {
     B3,
     /// Publish, and delivery end to end (B5)
     B4,
+    /// Bulk publish
+    B6,
     /// State get and set
     B7,
     /// Start, size and memory
@@ -82,6 +84,7 @@ pub(crate) async fn run(
             Scenario::B2 => round.grpc(contender).await,
             Scenario::B3 => round.large(contender).await,
             Scenario::B4 => round.messaging(contender).await,
+            Scenario::B6 => round.bulk(contender).await,
             Scenario::B7 => round.state(contender).await,
             Scenario::B15 => round.footprint(contender).await,
         };
@@ -335,6 +338,30 @@ impl Round<'_> {
             }
         }
         Ok(rows)
+    }
+
+    /// In-memory and to nobody, so that it is the publishing that is measured.
+    async fn bulk(&self, contender: &Contender) -> Result<Vec<Row>> {
+        let stage = Stage::new(contender, Broker::InMemory).await?;
+        let sidecar = stage.sidecar("sidecar", &self.app_id("bulk"), None).await?;
+        let source = Source::publish_bulk(PUBSUB, TOPIC);
+        let cast = Cast {
+            target: sidecar.http,
+            contender: vec![&sidecar.process],
+            app: None,
+        };
+        let case = Case {
+            scenario: "B6",
+            name: format!("bulk publish, in-memory, {BULK} × 1 KiB, maximum, 16 connections"),
+            source: &source,
+            pace: Pace::Max,
+            connections: CONNECTIONS,
+        };
+        let seen = self.load(&case, &cast, 0).await?;
+        let mut row = self.row(&case, &seen);
+        row.figures.push((EVENTS, seen.outcome.rate * BULK as f64));
+        sidecar.process.kill().await?;
+        Ok(vec![row])
     }
 
     async fn state(&self, contender: &Contender) -> Result<Vec<Row>> {

@@ -9,7 +9,6 @@ use libfuzzer_sys::fuzz_target;
 use outrigger_component::metadata::Metadata;
 use outrigger_component::state::{Delete, Get, Set, Write};
 use outrigger_fuzz::Bench;
-use outrigger_runtime::pubsub::outbox::Origin;
 use outrigger_runtime::state::bulk::BulkGet;
 use outrigger_runtime::state::keys::{Prefix, SEPARATOR};
 use std::collections::BTreeSet;
@@ -86,7 +85,7 @@ async fn round(bench: &Bench, start: &str, keys: &BTreeSet<&str>) {
     };
     let deletes = keys.iter().map(delete).map(Write::Delete).collect();
     let transaction = store().transactional().expect("it has transactions");
-    match transaction.transact(deletes, Metadata::new(), Origin::default()).await {
+    match transaction.transact(deletes, Metadata::new(), None).await {
         Ok(()) => assert!(bench.shared.keys().is_empty()),
         Err(error) => {
             assert!(keys.iter().any(|key| !legal(&key)), "{error}");

@@ -14,6 +14,7 @@ mod bad_wire;
 mod descriptors;
 mod docs;
 mod kills;
+mod odd_app;
 mod outbox;
 mod overload;
 mod parity;

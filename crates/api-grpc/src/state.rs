@@ -9,7 +9,6 @@ use outrigger_proto::dapr::common::v1::{StateItem, StateOptions};
 use outrigger_proto::dapr::runtime::v1 as proto;
 use outrigger_runtime::catalogue::state as catalogue;
 use outrigger_runtime::error::Result;
-use outrigger_runtime::pubsub::outbox::Origin;
 use outrigger_runtime::state::State;
 use outrigger_runtime::state::bulk::{BulkGet, Entry};
 
@@ -89,11 +88,7 @@ pub(crate) async fn transact(
     };
     let writes: Result<Vec<Write>> = request.operations.into_iter().map(write).collect();
     store
-        .transact(
-            writes?,
-            request.metadata.into_iter().collect(),
-            Origin { json: false, trace },
-        )
+        .transact(writes?, request.metadata.into_iter().collect(), trace)
         .await
 }
 

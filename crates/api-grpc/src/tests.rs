@@ -5,6 +5,7 @@ mod fakes;
 mod hostile;
 mod internal;
 mod invocation;
+mod many;
 mod requests;
 mod stores;
 mod streams;

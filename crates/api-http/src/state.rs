@@ -21,7 +21,6 @@ use outrigger_component::state::{Concurrency, Consistency, Delete, Get, Write};
 use outrigger_daemon::trace::Context;
 use outrigger_runtime::catalogue::{common, state as catalogue};
 use outrigger_runtime::error::Result;
-use outrigger_runtime::pubsub::outbox::Origin;
 use outrigger_runtime::state::State;
 use outrigger_runtime::state::bulk::{BulkGet, Entry};
 use serde::{Deserialize, Serialize};
@@ -175,11 +174,7 @@ pub(crate) async fn transact(
         writes.push(write.map_err(catalogue::transaction_failed)?);
     }
     store
-        .transact(
-            writes,
-            merged(request.metadata, &metadata),
-            Origin { json: true, trace },
-        )
+        .transact(writes, merged(request.metadata, &metadata), trace)
         .await?;
     Ok(reply::empty())
 }

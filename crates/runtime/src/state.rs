@@ -16,12 +16,12 @@ use crate::catalogue::state as catalogue;
 use crate::components::snapshot::{self, Live};
 use crate::error::Result;
 use crate::outbound::{self, Input};
-use crate::pubsub::outbox::{Origin, Outbox};
+use crate::pubsub::outbox::Outbox;
 use outrigger_component::error::{Error, Kind};
 use outrigger_component::metadata::Metadata;
 use outrigger_component::state::query::{Page, Query};
 use outrigger_component::state::{Delete, Get, Item, Set, Write};
-use outrigger_daemon::metrics;
+use outrigger_daemon::{metrics, trace};
 use outrigger_resiliency::policies::{Flow, Kind as Target, Policies};
 use outrigger_resiliency::policy::Policy;
 use std::borrow::Cow;
@@ -241,12 +241,12 @@ impl<'a> Store<'a> {
 
 impl Transactional<'_> {
     /// All or nothing, in order. Without operations nothing happens. Publishes what the store's
-    /// [outbox](crate::pubsub::outbox) asks for.
+    /// [outbox](crate::pubsub::outbox) asks for; the events continue `trace`.
     pub async fn transact(
         &self,
         mut writes: Vec<Write>,
         metadata: Metadata,
-        origin: Origin<'_>,
+        trace: Option<&trace::Context>,
     ) -> Result<()> {
         let Self(store) = self;
         for write in &mut writes {
@@ -272,7 +272,7 @@ impl Transactional<'_> {
         });
         let flight = match &store.store.outbox {
             Some(settings) => {
-                let flight = outbox.begin(&store.store, settings, &mut writes, origin).await?;
+                let flight = outbox.begin(&store.store, settings, &mut writes, trace).await?;
                 flight.map(|flight| (settings, flight))
             }
             None => None,

@@ -31,7 +31,7 @@ use tokio::time::Instant;
 pub(super) enum Subscriber {
     App(Arc<dyn AppChannel>),
     Stream {
-        events: mpsc::Sender<stream::Event>,
+        events: mpsc::Sender<Box<stream::Event>>,
         line: Arc<Line>,
     },
 }

@@ -77,14 +77,6 @@ impl Settings {
     }
 }
 
-/// Where a transaction came from.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Origin<'a> {
-    /// Values are JSON as a client wrote it; otherwise they are bytes that mean themselves.
-    pub json: bool,
-    pub trace: Option<&'a trace::Context>,
-}
-
 /// Who this is.
 pub(super) struct Parts {
     pub app_id: String,
@@ -157,7 +149,7 @@ impl Outbox {
         store: &StateStore,
         settings: &Settings,
         writes: &mut Vec<Write>,
-        origin: Origin<'_>,
+        trace: Option<&trace::Context>,
     ) -> Result<Option<Flight>, ApiError> {
         let shared = &self.shared;
         let Events { events, orphans } = Events::take(
@@ -165,8 +157,7 @@ impl Outbox {
             Cause {
                 app_id: &shared.app_id,
                 through: &settings.through,
-                json: origin.json,
-                trace: origin.trace,
+                trace,
             },
         );
         for key in orphans {

@@ -49,12 +49,12 @@ pub struct Event {
 }
 
 /// The events of a stream, in the order of delivery.
-pub struct Events(mpsc::Receiver<Event>);
+pub struct Events(mpsc::Receiver<Box<Event>>);
 
 impl Events {
     /// The next event; `None` once the subscription has ended on our side (shutdown). Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
-        self.0.recv().await
+        self.0.recv().await.map(|event| *event)
     }
 }
 
@@ -108,7 +108,7 @@ impl Pubsub {
             gone: Notify::new(),
             log: surroundings.log.clone(),
         });
-        // One event on its way to the door; all others wait at the broker.
+        // One event on its way to the door; all others wait at the broker. Boxed, as a channel takes memory for 32 ahead.
         let (events, receiver) = mpsc::channel(1);
         let subscriber = Subscriber::Stream {
             events,
@@ -151,7 +151,7 @@ impl Line {
     /// Sends an event to the app and waits for its answer. Cancelling it forgets the event.
     pub(super) async fn deliver(
         &self,
-        events: &mpsc::Sender<Event>,
+        events: &mpsc::Sender<Box<Event>>,
         id: &str,
         event: TopicEvent,
     ) -> Result<Outcome, Error> {
@@ -159,17 +159,17 @@ impl Line {
         let (answer, outcome) = oneshot::channel();
         let _waiting = self.wait(id, answer);
         events
-            .send(Event {
+            .send(Box::new(Event {
                 id: id.to_owned(),
                 event,
-            })
+            }))
             .await
             .map_err(|_| closed())?;
         outcome.await.map_err(|_| closed())
     }
 
     /// Returns when the door has dropped a half.
-    pub(super) async fn gone(&self, events: &mpsc::Sender<Event>) {
+    pub(super) async fn gone(&self, events: &mpsc::Sender<Box<Event>>) {
         tokio::select! {
             () = events.closed() => {}
             () = self.gone.notified() => {}

@@ -5,7 +5,6 @@ use super::keys::Prefix;
 use crate::components::snapshot::{Live, Loaded, Snapshot, StateStore};
 use crate::error::ApiError;
 use crate::fakes::{Bench, document, load};
-use crate::pubsub::outbox::Origin;
 use bytes::Bytes;
 use outrigger_component::metadata::Metadata;
 use outrigger_component::state::{Concurrency, Delete, Get, Set, Write};
@@ -353,11 +352,7 @@ async fn transactions() {
         let bench = Bench::new();
         let state = state(&bench).await;
         let outcome = match state.store(name).unwrap().transactional() {
-            Ok(store) => {
-                store
-                    .transact(writes(keys), Metadata::new(), Origin::default())
-                    .await
-            }
+            Ok(store) => store.transact(writes(keys), Metadata::new(), None).await,
             Err(error) => Err(error),
         };
         let expect = expect.map(|(tag, status, message)| (tag, status, message.to_owned()));

@@ -41,7 +41,6 @@ pub(super) struct Cause<'a> {
     pub app_id: &'a str,
     /// The broker of the internal topic.
     pub through: &'a str,
-    pub json: bool,
     pub trace: Option<&'a trace::Context>,
 }
 
@@ -97,7 +96,7 @@ fn envelope_of(cause: Cause<'_>, id: &str, attributes: &Metadata, source: &Set, 
         .as_deref()
         .or_else(|| source.metadata.get(CONTENT_TYPE))
         .unwrap_or_default();
-    let (data, content_type) = if cause.json {
+    let (data, content_type) = if source.is_json {
         of_json(&source.value, asked)
     } else {
         (Cow::Borrowed(&source.value[..]), asked)

@@ -3,7 +3,7 @@
 use super::fakes::broker::FakeBroker;
 use super::fakes::{Plan, World, world};
 use crate::error::ApiError;
-use crate::pubsub::outbox::{Origin, Settings};
+use crate::pubsub::outbox::Settings;
 use bytes::Bytes;
 use outrigger_component::Component;
 use outrigger_component::error::{Error, Kind, Result};
@@ -129,6 +129,7 @@ fn set(key: &str, value: &str, metadata: &[(&str, &str)]) -> Write {
     Write::Set(Set {
         key: key.to_owned(),
         value: Bytes::from(value.to_owned()),
+        is_json: true,
         metadata: metadata.iter().copied().collect(),
         ..Set::default()
     })
@@ -143,11 +144,7 @@ async fn transact(world: &World, writes: Vec<Write>) -> std::result::Result<(), 
         .transactional()
         .ok()
         .unwrap();
-    let origin = Origin {
-        json: true,
-        trace: None,
-    };
-    store.transact(writes, Metadata::new(), origin).await
+    store.transact(writes, Metadata::new(), None).await
 }
 
 fn published(world: &World, topic: &str) -> Vec<Outgoing> {

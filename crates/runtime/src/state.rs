@@ -25,7 +25,6 @@ use outrigger_daemon::{metrics, trace};
 use outrigger_resiliency::policies::{Flow, Kind as Target, Policies};
 use outrigger_resiliency::policy::Policy;
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -266,10 +265,6 @@ impl Transactional<'_> {
             return Ok(());
         }
         let outbox = &store.block.outbox;
-        let encrypted = store.store.encryption.as_ref().map(|keys| {
-            let own: HashSet<String> = writes.iter().map(|write| write.key().to_owned()).collect();
-            (keys, own)
-        });
         let flight = match &store.store.outbox {
             Some(settings) => {
                 let flight = outbox.begin(&store.store, settings, &mut writes, trace).await?;
@@ -280,10 +275,10 @@ impl Transactional<'_> {
         if writes.is_empty() {
             return Ok(());
         }
-        // After the outbox, whose events are what the app wrote, and not its records.
-        if let Some((keys, own)) = encrypted {
+        // After the outbox, whose events are what the app wrote; its records hold them, and are encrypted like all else.
+        if let Some(keys) = &store.store.encryption {
             let encrypt = |write| match write {
-                Write::Set(set) if own.contains(&set.key) => Write::Set(keys.encrypt(set)),
+                Write::Set(set) => Write::Set(keys.encrypt(set)),
                 other => other,
             };
             writes = writes.into_iter().map(encrypt).collect();

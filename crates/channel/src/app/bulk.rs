@@ -61,7 +61,7 @@ pub struct Verdict {
 }
 
 /// The body for an HTTP app.
-pub(super) fn envelope(event: &BulkEvent) -> Bytes {
+pub fn envelope(event: &BulkEvent) -> Bytes {
     let room = event.entries.iter().map(|entry| match &entry.payload {
         Payload::CloudEvent(json) => json.len() + FRAME,
         Payload::Raw(bytes) => bytes.len().div_ceil(3) * 4 + FRAME,
@@ -128,7 +128,10 @@ fn quote(out: &mut String, text: &str) {
 }
 
 /// What an HTTP app's answer means.
-pub(super) fn verdicts(status: u16, body: &[u8], entries: &[Entry]) -> Result<Vec<Verdict>, Error> {
+///
+/// # Errors
+/// It is no answer to a batch: all entries are delivered again.
+pub fn verdicts(status: u16, body: &[u8], entries: &[Entry]) -> Result<Vec<Verdict>, Error> {
     #[derive(Deserialize)]
     struct Answer<'a> {
         #[serde(default, borrow)]

@@ -21,7 +21,7 @@
 //! Sidecars of the reference can share the topic: they look for the key, whatever is stored under it. Unlike there, nothing
 //! waits a fixed time, a transaction that failed withdraws its events, and records outlive the broker.
 
-mod event;
+pub mod event;
 pub(crate) mod flights;
 mod order;
 mod recovery;

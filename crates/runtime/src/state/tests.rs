@@ -397,7 +397,7 @@ async fn what_the_store_gets_is_encrypted() {
     let transaction = vec![Write::Set(set("c")), Write::Delete(delete("b"))];
     let transactional = state.store("s").unwrap().transactional().unwrap();
     transactional
-        .transact(transaction, Metadata::new(), Origin::default())
+        .transact(transaction, Metadata::new(), None)
         .await
         .unwrap();
     let store = state.store("s").unwrap();

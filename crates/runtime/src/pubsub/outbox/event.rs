@@ -24,7 +24,7 @@ const JSON: &str = "application/json";
 
 /// An event on its way.
 #[derive(Debug, Clone)]
-pub(super) struct Event {
+pub struct Event {
     /// Also the key of its record.
     pub id: String,
     /// The state key, prefix included.
@@ -149,7 +149,8 @@ pub(super) struct Record<'a> {
 }
 
 impl Event {
-    pub(super) fn record(&self, namespace: &str, app_id: &str) -> Bytes {
+    /// What is stored for it.
+    pub fn record(&self, namespace: &str, app_id: &str) -> Bytes {
         let event: &RawValue =
             serde_json::from_slice(&self.envelope).expect("an envelope is one JSON object in UTF-8");
         let record = Record {
@@ -164,7 +165,7 @@ impl Event {
     }
 
     /// The event of a record; `None` if it is another app's, or not ours at all.
-    pub(super) fn of_record(id: &str, record: &[u8], namespace: &str, app_id: &str) -> Option<Self> {
+    pub fn of_record(id: &str, record: &[u8], namespace: &str, app_id: &str) -> Option<Self> {
         let record: Record<'_> = serde_json::from_slice(record).ok()?;
         if record.app != owner(namespace, app_id) {
             return None;
@@ -184,20 +185,23 @@ fn owner(namespace: &str, app_id: &str) -> String {
 
 /// What the relay needs of an event from the internal topic.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
-pub(super) struct Announced<'a> {
+pub struct Announced<'a> {
     #[serde(borrow)]
     pub id: Cow<'a, str>,
+    /// When it was made, RFC 3339.
     #[serde(borrow, default)]
     pub time: Option<Cow<'a, str>>,
 }
 
 impl<'a> Announced<'a> {
-    pub(super) fn read(envelope: &'a [u8]) -> Result<Self, serde_json::Error> {
+    /// # Errors
+    /// No JSON object with a text as `id`.
+    pub fn read(envelope: &'a [u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(envelope)
     }
 
     /// How long ago the event was made; `None` if it does not say.
-    pub(super) fn age(&self, now: Timestamp) -> Option<std::time::Duration> {
+    pub fn age(&self, now: Timestamp) -> Option<std::time::Duration> {
         let time: Timestamp = self.time.as_deref()?.parse().ok()?;
         now.duration_since(time).try_into().ok()
     }

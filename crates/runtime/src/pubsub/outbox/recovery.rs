@@ -9,9 +9,10 @@
 use super::event::{Event, PREFIX};
 use super::order::Turn;
 use super::relay::Relay;
+use crate::components::snapshot::StateStore;
 use futures::StreamExt as _;
 use outrigger_component::error::Error;
-use outrigger_component::state::{Get, KeysLike, StateStore};
+use outrigger_component::state::{Get, KeysLike};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -36,11 +37,11 @@ pub(super) struct Left {
 
 /// Looks for records.
 pub(super) async fn find(relay: &Relay) -> Left {
-    let Some(store) = relay.state_store().filter(|store| store.features().keys_like) else {
+    let Some(store) = relay.state_store().filter(|store| store.features.keys_like) else {
         return Left::default();
     };
     let found = tokio::select! {
-        found = records(relay, &*store) => found,
+        found = records(relay, &store) => found,
         () = relay.halted() => return Left::default(),
     };
     let (mut events, more) = found.unwrap_or_else(|error| {
@@ -69,7 +70,7 @@ pub(super) async fn find(relay: &Relay) -> Left {
 }
 
 /// Our records, and whether there may be more.
-async fn records(relay: &Relay, store: &dyn StateStore) -> Result<(Vec<Event>, bool), Error> {
+async fn records(relay: &Relay, store: &StateStore) -> Result<(Vec<Event>, bool), Error> {
     let mut events = Vec::new();
     let mut like = KeysLike {
         pattern: format!("{PREFIX}%"),
@@ -77,7 +78,7 @@ async fn records(relay: &Relay, store: &dyn StateStore) -> Result<(Vec<Event>, b
         continuation: None,
     };
     loop {
-        let page = store.keys_like(&like).await?;
+        let page = store.store.keys_like(&like).await?;
         for key in page.keys {
             if events.len() >= MOST {
                 return Ok((events, true));
@@ -86,11 +87,18 @@ async fn records(relay: &Relay, store: &dyn StateStore) -> Result<(Vec<Event>, b
                 key,
                 ..Get::default()
             };
-            if let Some(item) = store.get(&get).await?
-                && let Some(event) = relay.event(&get.key, &item.value)
-            {
-                events.push(event);
-            }
+            let Some(item) = store.store.get(&get).await? else {
+                continue;
+            };
+            let item = match &store.encryption {
+                None => item,
+                Some(keys) => match keys.decrypt(item) {
+                    Ok(item) => item,
+                    // Not ours: we encrypt. The reference does not.
+                    Err(_) => continue,
+                },
+            };
+            events.extend(relay.event(&get.key, &item.value));
         }
         if page.continuation.is_none() {
             return Ok((events, false));
@@ -123,7 +131,7 @@ async fn publish(relay: &Relay, event: Event, mut turn: Turn, due: Instant) {
             key: event.id.clone(),
             ..Get::default()
         };
-        match store.get(&get).await {
+        match store.store.get(&get).await {
             // Somebody else was faster.
             Ok(None) => return,
             Ok(Some(_)) if Instant::now() >= due => break,

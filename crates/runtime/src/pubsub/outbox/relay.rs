@@ -8,6 +8,7 @@ use super::event::{Announced, Event};
 use super::flights::Outcome;
 use super::order::Turn;
 use super::{Settings, Shared, recovery};
+use crate::components::snapshot::StateStore;
 use crate::outbound;
 use crate::pubsub::envelope::write;
 use futures::StreamExt as _;
@@ -17,7 +18,7 @@ use outrigger_component::error::Error;
 use outrigger_component::pubsub::{
     Delivery, Incoming, Outcome as Settled, Outgoing, Subscribe, Subscription,
 };
-use outrigger_component::state::{Delete, Get, StateStore};
+use outrigger_component::state::{Delete, Get};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -274,7 +275,7 @@ impl Relay {
                 key: id.to_owned(),
                 ..Delete::default()
             };
-            let Err(error) = store.delete(delete).await else {
+            let Err(error) = store.store.delete(delete).await else {
                 return;
             };
             if attempt == REMOVALS {
@@ -289,11 +290,9 @@ impl Relay {
         }
     }
 
-    pub(super) fn state_store(&self) -> Option<Arc<dyn StateStore>> {
+    pub(super) fn state_store(&self) -> Option<Arc<StateStore>> {
         let components = self.shared.publisher.components.now();
-        components
-            .state_store(&self.store)
-            .map(|store| Arc::clone(&store.store))
+        components.state_store(&self.store).cloned()
     }
 
     async fn look(&self, id: &str) -> Look {
@@ -307,7 +306,7 @@ impl Relay {
             key: id.to_owned(),
             ..Get::default()
         };
-        match store.get(&get).await {
+        match store.store.get(&get).await {
             Ok(Some(item)) if !item.value.is_empty() => Look::Found,
             Ok(_) => Look::Missing,
             Err(error) => Look::Failed(error),

@@ -11,6 +11,7 @@ use crate::pubsub::outbox;
 use crate::pubsub::scopes::Scopes;
 use crate::pubsub::{Parts, Pubsub};
 use crate::state::State;
+use crate::state::encryption::Keys;
 use crate::state::keys::Prefix;
 use bytes::Bytes;
 use outrigger_channel::app::{AppChannel, Rule, Subscription};
@@ -48,6 +49,8 @@ pub(super) struct Plan {
     pub do_not_ask: bool,
     /// A state store `things` with an outbox, of the app's prefix.
     pub store: Option<(Arc<dyn StateStore>, outbox::Settings)>,
+    /// Of that store.
+    pub encryption: Option<Keys>,
     pub no_app: bool,
 }
 
@@ -72,7 +75,7 @@ pub(super) fn world(plan: Plan) -> World {
             store,
             prefix: Prefix::parse(&Metadata::new(), "things", "shop", "").unwrap(),
             outbox: Some(settings),
-            encryption: None,
+            encryption: plan.encryption,
         };
         snapshot.insert("state.fake", "v1", Loaded::State(Arc::new(loaded)));
     }

@@ -4,6 +4,7 @@ use super::fakes::broker::FakeBroker;
 use super::fakes::{Plan, World, world};
 use crate::error::ApiError;
 use crate::pubsub::outbox::Settings;
+use crate::state::encryption;
 use bytes::Bytes;
 use outrigger_component::Component;
 use outrigger_component::error::{Error, Kind, Result};
@@ -513,6 +514,52 @@ async fn records_left_by_a_crash_are_published() {
         store.keys(),
         ["outbox-other", "outbox-reference", "shop||a", "shop||b"]
     );
+}
+
+/// A key of the component's, as from a secret store.
+fn keys() -> Option<encryption::Keys> {
+    let document = serde_json::from_value(json!({
+        "metadata": {"name": "things"},
+        "spec": {"type": "state.fake", "version": "v1", "metadata": [
+            {"name": "primaryEncryptionKey", "secretKeyRef": {"name": "one"}},
+        ]},
+    }))
+    .unwrap();
+    let key = [("primaryEncryptionKey", "000102030405060708090a0b0c0d0e0f")];
+    encryption::Keys::take(&document, &mut key.into_iter().collect()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_of_an_encrypted_store_are_encrypted_and_found() {
+    let store = Store::new();
+    let scene = || {
+        world(Plan {
+            store: Some((store.clone(), settings(false))),
+            encryption: keys(),
+            ..Plan::default()
+        })
+    };
+    {
+        let before = scene();
+        transact(&before, vec![set("a", "\"plain\"", &[])]).await.unwrap();
+        assert_eq!(
+            event(published(&before, INTERNAL).first().unwrap())["data"],
+            "plain"
+        );
+    }
+    let stored = store.values.lock().unwrap().clone();
+    assert!(
+        stored.values().all(|value| value.ends_with(b"||one")),
+        "{stored:?}"
+    );
+    let world = scene();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let events = published(&world, "events");
+    assert_eq!(
+        (events.len(), &event(events.first().unwrap())["data"]),
+        (1, &json!("plain"))
+    );
+    assert_eq!(store.keys(), ["shop||a"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,5 +18,6 @@ mod odd_app;
 mod outbox;
 mod overload;
 mod parity;
+mod sdk;
 mod streams;
 mod two_sidecars;

@@ -76,7 +76,7 @@ fn javascript() {
         name: "javascript",
         programs: &["node", "npm"],
         manifest: "package.json",
-        install: "cp javascript/package.json $CACHE && npm install --prefix $CACHE --no-audit --no-fund",
+        install: "cp javascript/package.json $CACHE && npm install --prefix $CACHE --no-package-lock --no-audit --no-fund",
         build: "true",
         app: "NODE_PATH=$CACHE/node_modules exec node javascript/app.js",
         protocols: &["http", "grpc"],

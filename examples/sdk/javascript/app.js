@@ -95,12 +95,11 @@ const features = {
 
   async pubsub() {
     const publish = async () => assert.deepEqual(await client.pubsub.publish("pubsub", topic, { id: 1 }), {});
-    // Events of before the sidecar has subscribed need not arrive.
-    assert.deepEqual(await until("an event", () => orders.shift(), publish), { id: 1 });
+    // Events of before the sidecar has subscribed need not arrive; those of earlier runs may.
+    await until("an event", () => orders.some((event) => event.id === 1), publish);
     const answer = await client.pubsub.publishBulk("pubsub", `${topic}-bulk`, [{ id: 2 }, { id: 3 }]);
     assert.deepEqual(answer.failedMessages, []);
-    await until("both events", () => bulk.length >= 2);
-    assert.deepEqual(bulk.map((event) => event.id).sort(), [2, 3]);
+    await until("both events", () => [2, 3].every((id) => bulk.some((event) => event.id === id)));
   },
 
   async bindings() {

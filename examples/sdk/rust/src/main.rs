@@ -188,17 +188,18 @@ impl App {
     }
 
     async fn pubsub(&mut self) -> Done {
-        // Events of before the sidecar has subscribed need not arrive.
-        let first = timeout(PATIENCE, async {
+        // Events of before the sidecar has subscribed need not arrive; those of earlier runs may.
+        let arrived = timeout(PATIENCE, async {
             loop {
                 let event = br#"{"id":1}"#.to_vec();
                 self.client.publish_event("pubsub", "rust-orders", "application/json", event, None).await?;
-                if let Ok(Some(order)) = timeout(Duration::from_secs(1), self.orders.recv()).await {
-                    break Ok::<_, dapr::error::Error>(order);
+                let heard = timeout(Duration::from_secs(1), self.orders.recv()).await;
+                if heard.is_ok_and(|heard| heard.as_deref() == Some(r#"{"id":1}"#)) {
+                    break Ok::<_, dapr::error::Error>(());
                 }
             }
         });
-        same("event", first.await??, r#"{"id":1}"#.into())?;
+        arrived.await??;
         let entry = |text: &str| BulkPublishRequestEntry {
             entry_id: text.into(),
             event: text.into(),

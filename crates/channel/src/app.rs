@@ -64,7 +64,7 @@ pub struct TopicEvent {
     pub trace: Option<Context>,
 }
 
-/// Sent as trace parent with an event that has no trace. No valid one, which receivers ignore.
+/// Sent as trace parent with an event or a call that has no trace. No valid one, which receivers ignore.
 ///
 /// COMPAT(pkg/diagnostics): the reference sends the trace it does not have.
 const NO_TRACE: ::http::HeaderValue =

@@ -9,7 +9,7 @@ use crate::call::{Call, Reply, Status};
 use crate::error::{Error, code_name};
 use crate::grpc::{self, Answer};
 use crate::h2::Pool;
-use crate::peer::insert_trace;
+use crate::peer::{insert_trace, trace_of};
 use crate::wire;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -160,7 +160,8 @@ impl AppChannel for GrpcApp {
     async fn invoke(&self, call: Call) -> Result<Reply, Error> {
         let content_type = call.content_type().to_owned();
         let verb = wire::verb_number(&call.verb);
-        let headers = metadata_of(&call.headers);
+        let mut headers = metadata_of(&call.headers);
+        complete_trace(&mut headers);
         let value = call
             .body
             .collect(self.limit)
@@ -324,6 +325,20 @@ impl AppChannel for GrpcApp {
             .await
             .map_err(|_| Error::Timeout(self.health_timeout))??;
         Ok(())
+    }
+}
+
+/// The binary form of a trace that is none, as [`super::NO_TRACE`].
+const NO_TRACE_BINARY: HeaderValue = HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAAAAAQAAAAAAAAAAAgA");
+
+/// Both forms of the call's trace: libraries read the one or the other.
+fn complete_trace(headers: &mut HeaderMap) {
+    match trace_of(headers) {
+        Some(trace) => insert_trace(headers, &trace),
+        None => {
+            headers.entry("traceparent").or_insert(super::NO_TRACE);
+            headers.entry("grpc-trace-bin").or_insert(NO_TRACE_BINARY);
+        }
     }
 }
 

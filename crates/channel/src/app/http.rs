@@ -326,6 +326,7 @@ impl AppChannel for HttpApp {
             // The length the caller announced goes on, so that the app sees no chunked body where there was none.
             headers.insert(CONTENT_LENGTH, length);
         }
+        headers.entry("traceparent").or_insert(super::NO_TRACE);
         let response = self.exchange(call.verb, &path, headers, call.body).await?;
         let (head, body) = response.into_parts();
         let mut headers = head.headers;

@@ -5,9 +5,7 @@
 use super::read::{Halt, Reader, Surroundings};
 use super::{Outputs, Parts};
 use crate::components::snapshot::Live;
-use outrigger_channel::app::AppChannel;
 use outrigger_daemon::drain;
-use outrigger_daemon::log::Log;
 use outrigger_daemon::tasks::{OnExit, Spawner};
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +55,13 @@ impl Readers {
         if let Some(app) = parts.app {
             let tasks = parts.tasks;
             let owner = Owner {
-                surroundings: surroundings(app, parts.log, parts.probe_timeout, parts.state, outputs),
+                surroundings: Arc::new(Surroundings {
+                    app,
+                    log: parts.log,
+                    probe_timeout: parts.probe_timeout,
+                    state: parts.state,
+                    outputs,
+                }),
                 components: parts.components,
                 tasks: tasks.clone(),
                 begun: begun.clone(),
@@ -103,22 +107,6 @@ impl Readers {
             changes
         });
     }
-}
-
-fn surroundings(
-    app: Arc<dyn AppChannel>,
-    log: Log,
-    probe_timeout: Duration,
-    state: Arc<crate::state::State>,
-    outputs: Arc<Outputs>,
-) -> Arc<Surroundings> {
-    Arc::new(Surroundings {
-        app,
-        log,
-        probe_timeout,
-        state,
-        outputs,
-    })
 }
 
 impl Owner {

@@ -218,7 +218,8 @@ async fn failures_are_counted_with_their_reason() {
 
 #[tokio::test]
 async fn a_bindings_direction_says_which_sides_it_has() {
-    let cases: [(&[(&str, &str)], &[&str], &str, bool); 6] = [
+    type Row<'r> = (&'r [(&'r str, &'r str)], &'r [&'r str], &'r str, bool);
+    let cases: [Row<'_>; 6] = [
         (&[], &["INPUT_BINDING", "OUTPUT_BINDING"], "b", false),
         (&[("direction", "input")], &["INPUT_BINDING"], "b", true),
         (&[("Direction", " Output ")], &["OUTPUT_BINDING"], "b", false),

@@ -52,8 +52,8 @@ fn batch(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let mut entries = vec![entry("raw", Payload::Raw(Bytes::copy_from_slice(bytes)))];
     entries[0].metadata.insert(&*text, &*text);
-    let object = serde_json::from_slice::<&RawValue>(bytes)
-        .is_ok_and(|json| json.get().trim_start().starts_with('{'));
+    let object =
+        serde_json::from_slice::<&RawValue>(bytes).is_ok_and(|json| json.get().trim_start().starts_with('{'));
     if object {
         entries.push(entry("event", Payload::CloudEvent(Bytes::copy_from_slice(bytes))));
     }
@@ -69,8 +69,14 @@ fn batch(bytes: &[u8]) {
     let written = bulk::envelope(&event);
     // Values may be numbers that this reader refuses, and objects deeper than it goes; the frame is always right.
     if let Ok(read) = serde_json::from_slice::<Value>(&written) {
-        assert_eq!((&read["id"], &read["topic"]), (&Value::from(&*text), &Value::from(&*text)));
-        assert_eq!(read["entries"].as_array().map(Vec::len), Some(event.entries.len()));
+        assert_eq!(
+            (&read["id"], &read["topic"]),
+            (&Value::from(&*text), &Value::from(&*text))
+        );
+        assert_eq!(
+            read["entries"].as_array().map(Vec::len),
+            Some(event.entries.len())
+        );
         assert_eq!(read["entries"][0]["metadata"][&*text], Value::from(&*text));
     } else {
         assert!(object, "{}", String::from_utf8_lossy(&written));
@@ -81,7 +87,10 @@ fn record(bytes: &[u8]) {
     if let Some(event) = Event::of_record("outbox-1", bytes, "default", "shop") {
         let written = event.record("default", "shop");
         let again = Event::of_record("outbox-1", &written, "default", "shop").expect("it was written");
-        assert_eq!((event.key, event.envelope, event.made), (again.key, again.envelope, again.made));
+        assert_eq!(
+            (event.key, event.envelope, event.made),
+            (again.key, again.envelope, again.made)
+        );
         assert!(Event::of_record("outbox-1", &written, "default", "other").is_none());
     }
 }

@@ -23,6 +23,7 @@ use outrigger_resources::disk::Documents;
 use outrigger_runtime::bindings::{self, Bindings};
 use outrigger_runtime::components::snapshot::{Broker, Live, Loaded, SecretStore, Snapshot, StateStore};
 use outrigger_runtime::configuration::{self, Configuration};
+use outrigger_runtime::endpoints::Endpoints;
 use outrigger_runtime::health::Health;
 use outrigger_runtime::invoke::{self, Invoke};
 use outrigger_runtime::lock::Lock;
@@ -180,11 +181,14 @@ impl Bench {
                 app: Some(fake()),
                 peers: fake(),
                 names: fake(),
+                endpoints: Arc::new(Endpoints::new([], &tasks.spawner())),
+                access: None,
                 host_address: "127.0.0.1".to_owned(),
                 host_name: "host".to_owned(),
                 policies: Arc::clone(&policies),
                 body_limit: 1 << 20,
                 metrics: metrics::Invocation::new(&registry),
+                access_metrics: metrics::Access::new(&registry),
             })),
             state: Arc::clone(&state),
             pubsub: Arc::clone(&pubsub),

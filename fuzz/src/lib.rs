@@ -23,7 +23,6 @@ use outrigger_resources::disk::Documents;
 use outrigger_runtime::bindings::{self, Bindings};
 use outrigger_runtime::components::snapshot::{Broker, Live, Loaded, SecretStore, Snapshot, StateStore};
 use outrigger_runtime::configuration::{self, Configuration};
-use outrigger_runtime::endpoints::Endpoints;
 use outrigger_runtime::health::Health;
 use outrigger_runtime::invoke::{self, Invoke};
 use outrigger_runtime::lock::Lock;

@@ -9,6 +9,7 @@ pub use fakes::Shared;
 
 use fakes::Fake;
 use outrigger_api_http::{Blocks, Config, Door, Parts};
+use outrigger_channel::endpoint::Endpoints;
 use outrigger_component::metadata::Metadata as Properties;
 use outrigger_component::resolver::Target;
 use outrigger_component::{pubsub, state};

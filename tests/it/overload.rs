@@ -1,6 +1,7 @@
 //! More than a sidecar can do: the excess is refused at once, what was begun gets done, and memory stays where it was.
 
 use crate::cluster::{Cluster, SOON, Sidecar, Spec, quick};
+use hyper::body::Incoming;
 use hyper::{Request, Response};
 use outrigger_testkit::app::App;
 use outrigger_testkit::client::{Client, full};
@@ -34,9 +35,14 @@ async fn beyond_the_limit_requests_are_refused() {
     let (open, gate) = watch::channel(false);
     let here = Arc::new(AtomicU32::new(0));
     let count = here.clone();
-    let app = App::start(0, move |_| {
+    let app = App::start(0, move |request: Request<Incoming>| {
         let (mut gate, count) = (gate.clone(), count.clone());
         async move {
+            // The sidecar has questions of its own.
+            if request.uri().path() != "/slow" {
+                let absent = Response::builder().status(404).body(full(""));
+                return absent.expect("a valid answer");
+            }
             count.fetch_add(1, Ordering::Relaxed);
             gate.wait_for(|open| *open).await.expect("the test lives");
             Response::new(full("done"))

@@ -85,7 +85,7 @@ fn errors_are_what_clients_compare() {
             (
                 "ERR_DIRECT_INVOKE",
                 403,
-                7,
+                13,
                 "failed to invoke, id: b, err: no",
                 "",
             ),

@@ -81,6 +81,11 @@ pub fn all() -> impl Iterator<Item = &'static Code> {
     .copied()
 }
 
+/// A row whose reason is its tag.
+const fn plain(category: Category, tag: &'static str, http: u16, grpc: i32) -> Code {
+    row(category, tag, tag, http, grpc)
+}
+
 const fn row(category: Category, tag: &'static str, reason: &'static str, http: u16, grpc: i32) -> Code {
     Code {
         tag,

@@ -13,6 +13,7 @@ pub mod endpoints;
 pub mod error;
 pub mod health;
 pub mod invoke;
+mod life;
 pub mod lock;
 pub mod metadata;
 mod outbound;

@@ -2,9 +2,10 @@
 //!
 //! One task owns the readers. It is told what should be ([`Phase`]) and brings it about, as the owner of subscriptions does.
 
-use super::read::{Halt, Reader, Surroundings};
+use super::read::{Reader, Surroundings};
 use super::{Outputs, Parts};
 use crate::components::snapshot::Live;
+use crate::life::{Life, PAUSE_PATIENCE, Phase, Running};
 use outrigger_daemon::drain;
 use outrigger_daemon::tasks::{OnExit, Spawner};
 use std::sync::Arc;
@@ -12,24 +13,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// How long the app may take for what it holds when the reading is paused.
-const PAUSE_PATIENCE: Duration = Duration::from_secs(30);
-
-/// What the readers should be doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Paused,
-    Running,
-    /// For good; what is held is answered until then.
-    Stopped(Instant),
-}
-
 /// The handle to all readers.
 pub(super) struct Readers {
-    phase: watch::Sender<Phase>,
-    begun: watch::Sender<bool>,
-    /// Never fired: it knows when the last task has ended.
-    working: drain::Trigger,
+    life: Life,
 }
 
 struct Owner {
@@ -41,17 +27,9 @@ struct Owner {
     running: Option<Running>,
 }
 
-/// The tasks of the readers.
-struct Running {
-    halt: watch::Sender<Halt>,
-    working: drain::Trigger,
-}
-
 impl Readers {
     pub(super) fn start(parts: Parts, outputs: Arc<Outputs>) -> Self {
-        let (phase, phases) = watch::channel(Phase::Paused);
-        let (working, claim) = drain::channel();
-        let begun = watch::Sender::new(parts.app.is_none());
+        let life = Life::new(parts.app.is_none());
         if let Some(app) = parts.app {
             let tasks = parts.tasks;
             let owner = Owner {
@@ -64,48 +42,33 @@ impl Readers {
                 }),
                 components: parts.components,
                 tasks: tasks.clone(),
-                begun: begun.clone(),
+                begun: life.beginning(),
                 running: None,
             };
+            let (phases, claim) = (life.phases(), life.claim());
             tasks.named("input bindings", OnExit::Log, async move {
                 owner.own(phases).await;
                 drop(claim);
             });
         }
-        Self {
-            phase,
-            begun,
-            working,
-        }
+        Self { life }
     }
 
     pub(super) fn resume(&self) {
-        self.change(Phase::Running);
+        self.life.resume();
     }
 
     pub(super) fn pause(&self) {
-        self.change(Phase::Paused);
+        self.life.pause();
     }
 
     pub(super) async fn begun(&self) {
-        let mut begun = self.begun.subscribe();
-        // The sender lives in `self`: this ends only with the value.
-        let _begun = begun.wait_for(|begun| *begun).await;
+        self.life.begun().await;
     }
 
     pub(super) async fn stop(&self, patience: Duration) {
-        self.phase.send_replace(Phase::Stopped(Instant::now() + patience));
-        self.working.drained().await;
-    }
-
-    fn change(&self, to: Phase) {
-        self.phase.send_if_modified(|phase| {
-            let changes = *phase != to && !matches!(phase, Phase::Stopped(_));
-            if changes {
-                *phase = to;
-            }
-            changes
-        });
+        self.life.stop(Instant::now() + patience);
+        self.life.ended().await;
     }
 }
 
@@ -156,25 +119,9 @@ impl Owner {
         self.running = Some(Running { halt, working });
     }
 
-    /// Halts what runs and returns when it has ended, sooner if a stop says so meanwhile.
     async fn end(&mut self, until: Instant, phases: &mut watch::Receiver<Phase>) {
-        let Some(running) = self.running.take() else {
-            return;
-        };
-        running.halt.send_replace(Some(until));
-        let hurry = async {
-            let stopped = phases
-                .wait_for(|phase| matches!(phase, Phase::Stopped(_)))
-                .await
-                .map(|phase| *phase);
-            if let Ok(Phase::Stopped(sooner)) = stopped {
-                running.halt.send_replace(Some(until.min(sooner)));
-            }
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            () = running.working.drained() => {}
-            () = hurry => {}
+        if let Some(running) = self.running.take() {
+            running.end(until, phases).await;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Outputs;
 use crate::components::snapshot::Binding;
+use crate::life::Halt;
 use crate::outbound::Input;
 use crate::state::State;
 use futures::FutureExt as _;
@@ -28,9 +29,6 @@ use tokio::time::Instant;
 /// Pauses between attempts to ask the app and to read.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-/// Until when a reader may answer what it holds; `None` while it goes on.
-pub(super) type Halt = Option<Instant>;
 
 /// What every reader needs.
 pub(super) struct Surroundings {

@@ -3,43 +3,34 @@
 //! COMPAT(pkg/messages/predefined.go): the texts name keys as Go prints a list.
 
 use super::Category::Configuration;
-use super::{Code, grpc, row};
+use super::{Code, grpc, plain};
 use crate::error::ApiError;
 use std::fmt::Display;
 
 pub const ROWS: &[&Code] = &[&NOT_CONFIGURED, &NOT_FOUND, &GET, &SUBSCRIBE, &UNSUBSCRIBE];
 
-const NOT_CONFIGURED_TAG: &str = "ERR_CONFIGURATION_STORE_NOT_CONFIGURED";
-pub static NOT_CONFIGURED: Code = row(
+pub static NOT_CONFIGURED: Code = plain(
     Configuration,
-    NOT_CONFIGURED_TAG,
-    NOT_CONFIGURED_TAG,
+    "ERR_CONFIGURATION_STORE_NOT_CONFIGURED",
     500,
     grpc::FAILED_PRECONDITION,
 );
-const NOT_FOUND_TAG: &str = "ERR_CONFIGURATION_STORE_NOT_FOUND";
-pub static NOT_FOUND: Code = row(
+pub static NOT_FOUND: Code = plain(
     Configuration,
-    NOT_FOUND_TAG,
-    NOT_FOUND_TAG,
+    "ERR_CONFIGURATION_STORE_NOT_FOUND",
     400,
     grpc::INVALID_ARGUMENT,
 );
-const GET_TAG: &str = "ERR_CONFIGURATION_GET";
-pub static GET: Code = row(Configuration, GET_TAG, GET_TAG, 500, grpc::INTERNAL);
-const SUBSCRIBE_TAG: &str = "ERR_CONFIGURATION_SUBSCRIBE";
-pub static SUBSCRIBE: Code = row(
+pub static GET: Code = plain(Configuration, "ERR_CONFIGURATION_GET", 500, grpc::INTERNAL);
+pub static SUBSCRIBE: Code = plain(
     Configuration,
-    SUBSCRIBE_TAG,
-    SUBSCRIBE_TAG,
+    "ERR_CONFIGURATION_SUBSCRIBE",
     500,
     grpc::INVALID_ARGUMENT,
 );
-const UNSUBSCRIBE_TAG: &str = "ERR_CONFIGURATION_UNSUBSCRIBE";
-pub static UNSUBSCRIBE: Code = row(
+pub static UNSUBSCRIBE: Code = plain(
     Configuration,
-    UNSUBSCRIBE_TAG,
-    UNSUBSCRIBE_TAG,
+    "ERR_CONFIGURATION_UNSUBSCRIBE",
     500,
     grpc::INTERNAL,
 );

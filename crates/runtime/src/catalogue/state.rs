@@ -5,7 +5,7 @@
 //! of our doors answer as the gRPC one.
 
 use super::Category::{Common, State};
-use super::{Code, grpc, row};
+use super::{Code, grpc, plain, row};
 use crate::error::{ApiError, Detail, Link, Violation};
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -64,37 +64,25 @@ pub static KEY_MISSING: Code = row(
     400,
     grpc::INVALID_ARGUMENT,
 );
-pub static GET: Code = row(State, "ERR_STATE_GET", "ERR_STATE_GET", 500, grpc::INTERNAL);
+pub static GET: Code = plain(State, "ERR_STATE_GET", 500, grpc::INTERNAL);
 pub static BULK_GET: Code = row(State, "ERR_STATE_BULK_GET", "", 500, grpc::UNKNOWN);
 
 const SAVE_TAG: &str = "ERR_STATE_SAVE";
-pub static SAVE: Code = row(State, SAVE_TAG, SAVE_TAG, 500, grpc::INTERNAL);
-pub static SAVE_ETAG_MISMATCH: Code = row(State, SAVE_TAG, SAVE_TAG, 409, grpc::ABORTED);
-pub static SAVE_ETAG_INVALID: Code = row(State, SAVE_TAG, SAVE_TAG, 400, grpc::INVALID_ARGUMENT);
+pub static SAVE: Code = plain(State, SAVE_TAG, 500, grpc::INTERNAL);
+pub static SAVE_ETAG_MISMATCH: Code = plain(State, SAVE_TAG, 409, grpc::ABORTED);
+pub static SAVE_ETAG_INVALID: Code = plain(State, SAVE_TAG, 400, grpc::INVALID_ARGUMENT);
 
 const DELETE_TAG: &str = "ERR_STATE_DELETE";
-pub static DELETE: Code = row(State, DELETE_TAG, DELETE_TAG, 500, grpc::INTERNAL);
-pub static DELETE_ETAG_MISMATCH: Code = row(State, DELETE_TAG, DELETE_TAG, 409, grpc::ABORTED);
-pub static DELETE_ETAG_INVALID: Code = row(State, DELETE_TAG, DELETE_TAG, 400, grpc::INVALID_ARGUMENT);
+pub static DELETE: Code = plain(State, DELETE_TAG, 500, grpc::INTERNAL);
+pub static DELETE_ETAG_MISMATCH: Code = plain(State, DELETE_TAG, 409, grpc::ABORTED);
+pub static DELETE_ETAG_INVALID: Code = plain(State, DELETE_TAG, 400, grpc::INVALID_ARGUMENT);
 
 const BULK_DELETE_TAG: &str = "ERR_STATE_BULK_DELETE";
-pub static BULK_DELETE: Code = row(State, BULK_DELETE_TAG, BULK_DELETE_TAG, 500, grpc::INTERNAL);
-pub static BULK_DELETE_ETAG_MISMATCH: Code = row(State, BULK_DELETE_TAG, BULK_DELETE_TAG, 409, grpc::ABORTED);
-pub static BULK_DELETE_ETAG_INVALID: Code = row(
-    State,
-    BULK_DELETE_TAG,
-    BULK_DELETE_TAG,
-    400,
-    grpc::INVALID_ARGUMENT,
-);
+pub static BULK_DELETE: Code = plain(State, BULK_DELETE_TAG, 500, grpc::INTERNAL);
+pub static BULK_DELETE_ETAG_MISMATCH: Code = plain(State, BULK_DELETE_TAG, 409, grpc::ABORTED);
+pub static BULK_DELETE_ETAG_INVALID: Code = plain(State, BULK_DELETE_TAG, 400, grpc::INVALID_ARGUMENT);
 
-pub static TRANSACTION: Code = row(
-    State,
-    "ERR_STATE_TRANSACTION",
-    "ERR_STATE_TRANSACTION",
-    500,
-    grpc::INTERNAL,
-);
+pub static TRANSACTION: Code = plain(State, "ERR_STATE_TRANSACTION", 500, grpc::INTERNAL);
 pub static TRANSACTIONS_UNSUPPORTED: Code = row(
     State,
     "ERR_STATE_STORE_NOT_SUPPORTED",
@@ -109,9 +97,8 @@ pub static TOO_MANY_OPERATIONS: Code = row(
     400,
     grpc::INVALID_ARGUMENT,
 );
-pub static OPERATION_UNSUPPORTED: Code = row(
+pub static OPERATION_UNSUPPORTED: Code = plain(
     State,
-    "ERR_NOT_SUPPORTED_STATE_OPERATION",
     "ERR_NOT_SUPPORTED_STATE_OPERATION",
     400,
     grpc::UNIMPLEMENTED,

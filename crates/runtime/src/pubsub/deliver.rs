@@ -14,6 +14,7 @@ use super::publisher::Publisher;
 use super::routes::{Invalid, Routes};
 use super::stream::{self, Line};
 use crate::components::snapshot::Broker;
+use crate::life::Halt;
 use batch::Batching;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -35,9 +36,6 @@ pub(super) enum Subscriber {
         line: Arc<Line>,
     },
 }
-
-/// Until when a subscription may settle what it holds; `None` while it goes on.
-pub(super) type Halt = Option<Instant>;
 
 /// Why [`Engine::run`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,33 +4,22 @@ mod owner;
 
 use self::owner::{Owner, keep};
 use super::active::{Active, Kind, Lists};
-use super::deliver::{Engine, Halt, Surroundings};
+use super::deliver::{Engine, Surroundings};
+use crate::life::{Halt, Life};
 use outrigger_channel::app::{AppChannel, Subscription};
 use outrigger_component::pubsub;
-use outrigger_daemon::drain;
 use outrigger_daemon::tasks::{OnExit, Spawner};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// What the app's subscriptions should be doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Paused,
-    Running,
-    /// For good; what is held is settled until then.
-    Stopped(Instant),
-}
-
 pub(super) struct Subscriptions {
-    phase: watch::Sender<Phase>,
+    /// Its phases are for the app's subscriptions; it waits for the streams, too.
+    life: Life,
     lists: watch::Sender<Lists>,
     /// Of the streams; the app's subscriptions are halted by their owner.
     halt: watch::Sender<Halt>,
-    begun: watch::Sender<bool>,
-    /// Never fired: it knows when the last task has ended.
-    working: drain::Trigger,
     surroundings: Surroundings,
     tasks: Spawner,
 }
@@ -45,11 +34,9 @@ pub(super) struct Parts {
 
 impl Subscriptions {
     pub(super) fn start(parts: Parts) -> Self {
-        let (phase, phases) = watch::channel(Phase::Paused);
-        let (working, claim) = drain::channel();
+        let life = Life::new(parts.app.is_none());
         let lists = watch::Sender::new(Lists::default());
         owner::list(&lists, &parts.declared, &[]);
-        let begun = watch::Sender::new(parts.app.is_none());
         // Without an app, what is declared is listed and nothing more.
         if let Some(app) = parts.app {
             let owner = Owner {
@@ -61,8 +48,9 @@ impl Subscriptions {
                 lists: lists.clone(),
                 tasks: parts.tasks.clone(),
                 running: None,
-                begun: begun.clone(),
+                begun: life.beginning(),
             };
+            let (phases, claim) = (life.phases(), life.claim());
             parts
                 .tasks
                 .named("pub/sub subscriptions", OnExit::Log, async move {
@@ -71,51 +59,37 @@ impl Subscriptions {
                 });
         }
         Self {
-            phase,
+            life,
             lists,
             halt: watch::Sender::new(None),
-            begun,
-            working,
             surroundings: parts.surroundings,
             tasks: parts.tasks,
         }
     }
 
     pub(super) fn resume(&self) {
-        self.change(Phase::Running);
+        self.life.resume();
     }
 
     /// Returns once every subscription has been tried after the first [`Subscriptions::resume`], well or not.
     pub(super) async fn begun(&self) {
-        let mut begun = self.begun.subscribe();
-        // The sender lives in `self`: this ends only with the value.
-        let _begun = begun.wait_for(|begun| *begun).await;
+        self.life.begun().await;
     }
 
     pub(super) fn pause(&self) {
-        self.change(Phase::Paused);
+        self.life.pause();
     }
 
     /// After this, nothing begins again.
     pub(super) async fn stop(&self, patience: Duration) {
         let until = Instant::now() + patience;
-        self.phase.send_replace(Phase::Stopped(until));
+        self.life.stop(until);
         self.halt.send_replace(Some(until));
-        self.working.drained().await;
+        self.life.ended().await;
     }
 
     pub(super) fn lists(&self) -> watch::Receiver<Lists> {
         self.lists.subscribe()
-    }
-
-    fn change(&self, to: Phase) {
-        self.phase.send_if_modified(|phase| {
-            let changes = *phase != to && !matches!(phase, Phase::Stopped(_));
-            if changes {
-                *phase = to;
-            }
-            changes
-        });
     }
 
     pub(super) fn surroundings(&self) -> &Surroundings {
@@ -139,7 +113,7 @@ impl Subscriptions {
             lists: self.lists.clone(),
             number,
         };
-        let claim = self.working.watch();
+        let claim = self.life.claim();
         let name = format!("pub/sub stream {}/{}", engine.pubsub(), engine.topic());
         self.tasks.named(name, OnExit::Log, async move {
             keep(&engine, Some(first), None).await;

@@ -7,10 +7,10 @@
 //! COMPAT(pkg/runtime/processor/subscriber). Unlike there, an app that could not be asked is asked again, and a
 //! subscription that the broker ends is made anew.
 
-use super::Phase;
+use crate::life::{Halt, PAUSE_PATIENCE, Phase, Running};
 use crate::pubsub::active::{Active, Lists};
 use crate::pubsub::declared::merge;
-use crate::pubsub::deliver::{End, Engine, Halt, Subscriber, Surroundings};
+use crate::pubsub::deliver::{End, Engine, Subscriber, Surroundings};
 use futures::FutureExt as _;
 use outrigger_channel::app::{AppChannel, Subscription};
 use outrigger_channel::error::Error;
@@ -28,8 +28,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// How long the app may take for what it holds when its subscriptions are paused.
-const PAUSE_PATIENCE: Duration = Duration::from_secs(30);
 /// Pauses between attempts to subscribe, and to ask an app that did not answer.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -47,12 +45,6 @@ pub(super) struct Owner {
     pub running: Option<Running>,
     /// Becomes true when every subscription has been tried once.
     pub begun: watch::Sender<bool>,
-}
-
-/// The tasks of the app's subscriptions.
-pub(super) struct Running {
-    halt: watch::Sender<Halt>,
-    working: drain::Trigger,
 }
 
 impl Owner {
@@ -228,25 +220,9 @@ impl Owner {
         .ok()
     }
 
-    /// Halts what runs and returns when it has ended, sooner if a stop says so meanwhile.
     async fn end(&mut self, until: Instant, phases: &mut watch::Receiver<Phase>) {
-        let Some(running) = self.running.take() else {
-            return;
-        };
-        running.halt.send_replace(Some(until));
-        let hurry = async {
-            let stopped = phases
-                .wait_for(|phase| matches!(phase, Phase::Stopped(_)))
-                .await
-                .map(|phase| *phase);
-            if let Ok(Phase::Stopped(sooner)) = stopped {
-                running.halt.send_replace(Some(until.min(sooner)));
-            }
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            () = running.working.drained() => {}
-            () = hurry => {}
+        if let Some(running) = self.running.take() {
+            running.end(until, phases).await;
         }
     }
 }

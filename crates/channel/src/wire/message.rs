@@ -76,7 +76,7 @@ impl Fields {
         self.map
             .keys()
             .map(|name| {
-                let length = entry_len(name, &self.map.get_all(name));
+                let length = entry_len(name, list_len(&self.map.get_all(name)));
                 encoding::key_len(tag) + delimited(length)
             })
             .sum()
@@ -85,14 +85,15 @@ impl Fields {
     fn encode(&self, tag: u32, buf: &mut impl BufMut) {
         for name in self.map.keys() {
             let values = self.map.get_all(name);
-            header(tag, entry_len(name, &values), buf);
+            let list = list_len(&values);
+            header(tag, entry_len(name, list), buf);
             header(1, name.as_str().len(), buf);
             if self.canonical {
                 canonical(name.as_str()).for_each(|byte| buf.put_u8(byte));
             } else {
                 buf.put_slice(name.as_str().as_bytes());
             }
-            header(2, list_len(&values), buf);
+            header(2, list, buf);
             for value in &values {
                 let text = text(value);
                 header(1, text.len(), buf);
@@ -248,8 +249,9 @@ fn delimited(length: usize) -> usize {
     encoding::encoded_len_varint(length as u64) + length
 }
 
-fn entry_len(name: &HeaderName, values: &GetAll<'_, HeaderValue>) -> usize {
-    1 + delimited(name.as_str().len()) + 1 + delimited(list_len(values))
+/// `list`: bytes of the list of values.
+fn entry_len(name: &HeaderName, list: usize) -> usize {
+    1 + delimited(name.as_str().len()) + 1 + delimited(list)
 }
 
 fn list_len(values: &GetAll<'_, HeaderValue>) -> usize {

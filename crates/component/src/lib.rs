@@ -13,6 +13,7 @@ pub mod error;
 pub mod lock;
 pub mod metadata;
 pub mod middleware;
+pub mod options;
 pub mod pubsub;
 pub mod registry;
 pub mod resolver;

@@ -1,4 +1,8 @@
 //! Which component types exist: a value that is passed in, filled by each vendor's `register`.
+//!
+//! A name is registered as `redis`, or with a version other than `v1` as `postgresql/v2`. What a vendor adds with
+//! [`Entry::options`] is what users may write under `metadata`: other names are warned of, and the documentation of the
+//! component is made of it.
 
 use crate::binding::{InputBinding, OutputBinding};
 use crate::configuration::ConfigurationStore;
@@ -6,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::lock::LockStore;
 use crate::metadata::{self, Metadata};
 use crate::middleware::HttpMiddleware;
+use crate::options::{self, Opt, Tables};
 use crate::pubsub::PubSub;
 use crate::resolver::NameResolver;
 use crate::secret::SecretStore;
@@ -34,8 +39,33 @@ pub struct Registry {
     middleware: Kind<dyn HttpMiddleware>,
 }
 
-/// The constructors of one category.
-pub struct Kind<T: ?Sized>(BTreeMap<(String, String), Build<T>>);
+/// The constructors of one category, by name and version.
+pub struct Kind<T: ?Sized>(BTreeMap<(String, String), Known<T>>);
+
+struct Known<T: ?Sized> {
+    build: Build<T>,
+    options: Option<Tables>,
+}
+
+/// A type that was just registered, for saying more of it.
+pub struct Entry<'a, T: ?Sized> {
+    kind: &'a mut Kind<T>,
+    key: (String, String),
+}
+
+/// A component type, for people.
+#[derive(Debug, Clone)]
+pub struct Type {
+    /// `state`, `pubsub`, `bindings`, …
+    pub category: &'static str,
+    /// Without the category: `redis`.
+    pub name: String,
+    pub version: String,
+    /// What its vendor says of its metadata; `None` when it takes any name.
+    pub options: Option<Tables>,
+    /// What the runtime reads of the metadata of all components of the category.
+    pub common: &'static [Opt],
+}
 
 impl<T: ?Sized> Default for Kind<T> {
     fn default() -> Self {
@@ -44,32 +74,47 @@ impl<T: ?Sized> Default for Kind<T> {
 }
 
 impl<T: ?Sized + 'static> Kind<T> {
-    fn add(&mut self, name: &str, version: &str, build: Build<T>) {
-        let clash = self
-            .0
-            .insert((name.to_lowercase(), version.to_lowercase()), build);
+    fn add(&mut self, name: &str, build: Build<T>) -> Entry<'_, T> {
+        let (name, version) = name.split_once('/').unwrap_or((name, "v1"));
+        let key = (name.to_lowercase(), version.to_lowercase());
+        self.insert(key.clone(), Known { build, options: None });
+        Entry { kind: self, key }
+    }
+
+    fn insert(&mut self, key: (String, String), known: Known<T>) {
+        let (name, version) = &key;
         assert!(
-            clash.is_none(),
+            !self.0.contains_key(&key),
             "component type {name}/{version} is registered twice"
         );
+        self.0.insert(key, known);
     }
 
     /// Builds one. `name` is the type without its category (`redis` of `state.redis`); an empty version is `v1`.
+    ///
+    /// # Errors
+    /// `Invalid` for a type that is not there or metadata of the wrong form; whatever building it fails with.
     pub async fn build(&self, name: &str, version: &str, setup: Setup<Metadata>) -> Result<Arc<T>> {
-        let version = if version.is_empty() { "v1" } else { version };
-        let Some(build) = self.0.get(&(name.to_lowercase(), version.to_lowercase())) else {
+        let Some(known) = self.find(name, version) else {
+            let version = if version.is_empty() { "v1" } else { version };
             return Err(Error::invalid(format!(
                 "couldn't find {name}/{version}; known types are: {}",
                 self.known()
             )));
         };
-        build(setup).await
+        if let Some(tables) = known.options {
+            for unknown in options::unknown(tables, &setup.metadata) {
+                setup.log.warn(format_args!(
+                    "component {}: metadata {unknown:?} is not known to {name} and has no effect",
+                    setup.name
+                ));
+            }
+        }
+        (known.build)(setup).await
     }
 
     pub fn contains(&self, name: &str, version: &str) -> bool {
-        let version = if version.is_empty() { "v1" } else { version };
-        self.0
-            .contains_key(&(name.to_lowercase(), version.to_lowercase()))
+        self.find(name, version).is_some()
     }
 
     /// `name/version, …` in alphabetical order.
@@ -81,10 +126,50 @@ impl<T: ?Sized + 'static> Kind<T> {
             .collect();
         names.join(", ")
     }
+
+    fn find(&self, name: &str, version: &str) -> Option<&Known<T>> {
+        let version = if version.is_empty() { "v1" } else { version };
+        self.0.get(&(name.to_lowercase(), version.to_lowercase()))
+    }
+
+    fn types(&self, category: &'static str) -> impl Iterator<Item = Type> {
+        self.0.iter().map(move |((name, version), known)| Type {
+            category,
+            name: name.clone(),
+            version: version.clone(),
+            options: known.options,
+            common: options::common(category),
+        })
+    }
+}
+
+impl<T: ?Sized + 'static> Entry<'_, T> {
+    /// What users can write under `metadata`, beside what the runtime reads itself ([`options::common`]).
+    pub fn options(self, tables: Tables) -> Self {
+        if let Some(known) = self.kind.0.get_mut(&self.key) {
+            known.options = Some(tables);
+        }
+        self
+    }
+
+    /// The same type under another name, with the options said so far.
+    ///
+    /// # Panics
+    /// When the name is taken.
+    pub fn also(self, name: &str) -> Self {
+        if let Some(known) = self.kind.0.get(&self.key) {
+            let copy = Known {
+                build: known.build.clone(),
+                options: known.options,
+            };
+            self.kind.insert((name.to_lowercase(), self.key.1.clone()), copy);
+        }
+        self
+    }
 }
 
 impl Registry {
-    pub fn state<C, S, F, Fut>(&mut self, name: &str, build: F)
+    pub fn state<C, S, F, Fut>(&mut self, name: &str, build: F) -> Entry<'_, dyn StateStore>
     where
         C: DeserializeOwned + Send,
         S: StateStore,
@@ -92,10 +177,10 @@ impl Registry {
         Fut: Future<Output = Result<S>> + Send + 'static,
     {
         self.state
-            .add(name, "v1", erase(build, |store| store as Arc<dyn StateStore>));
+            .add(name, erase(build, |store| store as Arc<dyn StateStore>))
     }
 
-    pub fn pubsub<C, S, F, Fut>(&mut self, name: &str, build: F)
+    pub fn pubsub<C, S, F, Fut>(&mut self, name: &str, build: F) -> Entry<'_, dyn PubSub>
     where
         C: DeserializeOwned + Send,
         S: PubSub,
@@ -103,10 +188,10 @@ impl Registry {
         Fut: Future<Output = Result<S>> + Send + 'static,
     {
         self.pubsub
-            .add(name, "v1", erase(build, |broker| broker as Arc<dyn PubSub>));
+            .add(name, erase(build, |broker| broker as Arc<dyn PubSub>))
     }
 
-    pub fn secret<C, S, F, Fut>(&mut self, name: &str, build: F)
+    pub fn secret<C, S, F, Fut>(&mut self, name: &str, build: F) -> Entry<'_, dyn SecretStore>
     where
         C: DeserializeOwned + Send,
         S: SecretStore,
@@ -114,38 +199,32 @@ impl Registry {
         Fut: Future<Output = Result<S>> + Send + 'static,
     {
         self.secret
-            .add(name, "v1", erase(build, |store| store as Arc<dyn SecretStore>));
+            .add(name, erase(build, |store| store as Arc<dyn SecretStore>))
     }
 
-    pub fn resolver<C, S, F, Fut>(&mut self, name: &str, build: F)
+    pub fn resolver<C, S, F, Fut>(&mut self, name: &str, build: F) -> Entry<'_, dyn NameResolver>
     where
         C: DeserializeOwned + Send,
         S: NameResolver,
         F: Fn(Setup<C>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<S>> + Send + 'static,
     {
-        self.resolver.add(
-            name,
-            "v1",
-            erase(build, |resolver| resolver as Arc<dyn NameResolver>),
-        );
+        self.resolver
+            .add(name, erase(build, |resolver| resolver as Arc<dyn NameResolver>))
     }
 
-    pub fn configuration<C, S, F, Fut>(&mut self, name: &str, build: F)
+    pub fn configuration<C, S, F, Fut>(&mut self, name: &str, build: F) -> Entry<'_, dyn ConfigurationStore>
     where
         C: DeserializeOwned + Send,
         S: ConfigurationStore,
         F: Fn(Setup<C>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<S>> + Send + 'static,
     {
-        self.configuration.add(
-            name,
-            "v1",
-            erase(build, |store| store as Arc<dyn ConfigurationStore>),
-        );
+        self.configuration
+            .add(name, erase(build, |store| store as Arc<dyn ConfigurationStore>))
     }
 
-    pub fn lock<C, S, F, Fut>(&mut self, name: &str, build: F)
+    pub fn lock<C, S, F, Fut>(&mut self, name: &str, build: F) -> Entry<'_, dyn LockStore>
     where
         C: DeserializeOwned + Send,
         S: LockStore,
@@ -153,41 +232,35 @@ impl Registry {
         Fut: Future<Output = Result<S>> + Send + 'static,
     {
         self.lock
-            .add(name, "v1", erase(build, |store| store as Arc<dyn LockStore>));
+            .add(name, erase(build, |store| store as Arc<dyn LockStore>))
     }
 
     /// The reading side of a binding; a type may have both sides.
-    pub fn input_binding<C, S, F, Fut>(&mut self, name: &str, build: F)
+    pub fn input_binding<C, S, F, Fut>(&mut self, name: &str, build: F) -> Entry<'_, dyn InputBinding>
     where
         C: DeserializeOwned + Send,
         S: InputBinding,
         F: Fn(Setup<C>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<S>> + Send + 'static,
     {
-        self.input.add(
-            name,
-            "v1",
-            erase(build, |binding| binding as Arc<dyn InputBinding>),
-        );
+        self.input
+            .add(name, erase(build, |binding| binding as Arc<dyn InputBinding>))
     }
 
     /// The calling side of a binding.
-    pub fn output_binding<C, S, F, Fut>(&mut self, name: &str, build: F)
+    pub fn output_binding<C, S, F, Fut>(&mut self, name: &str, build: F) -> Entry<'_, dyn OutputBinding>
     where
         C: DeserializeOwned + Send,
         S: OutputBinding,
         F: Fn(Setup<C>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<S>> + Send + 'static,
     {
-        self.output.add(
-            name,
-            "v1",
-            erase(build, |binding| binding as Arc<dyn OutputBinding>),
-        );
+        self.output
+            .add(name, erase(build, |binding| binding as Arc<dyn OutputBinding>))
     }
 
     /// A middleware of HTTP; `name` as in `http.bearer`.
-    pub fn middleware<C, S, F, Fut>(&mut self, name: &str, build: F)
+    pub fn middleware<C, S, F, Fut>(&mut self, name: &str, build: F) -> Entry<'_, dyn HttpMiddleware>
     where
         C: DeserializeOwned + Send,
         S: HttpMiddleware,
@@ -196,9 +269,31 @@ impl Registry {
     {
         self.middleware.add(
             name,
-            "v1",
             erase(build, |middleware| middleware as Arc<dyn HttpMiddleware>),
-        );
+        )
+    }
+
+    /// All types, category by category.
+    pub fn types(&self) -> Vec<Type> {
+        let mut types: Vec<Type> = self.state.types("state").collect();
+        types.extend(self.pubsub.types("pubsub"));
+        types.extend(self.input.types("bindings"));
+        // A type with both sides is one type.
+        for output in self.output.types("bindings") {
+            let same = |known: &Type| {
+                (known.category, &known.name, &known.version)
+                    == (output.category, &output.name, &output.version)
+            };
+            if !types.iter().any(same) {
+                types.push(output);
+            }
+        }
+        types.extend(self.configuration.types("configuration"));
+        types.extend(self.lock.types("lock"));
+        types.extend(self.secret.types("secretstores"));
+        types.extend(self.resolver.types("nameresolution"));
+        types.extend(self.middleware.types("middleware"));
+        types
     }
 
     pub fn state_stores(&self) -> &Kind<dyn StateStore> {

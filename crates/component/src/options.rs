@@ -140,7 +140,7 @@ const BINDINGS: &[Opt] = &[
 ];
 
 /// The names in `metadata` that none of the tables has.
-pub(crate) fn unknown<'a>(tables: Tables, metadata: &'a Metadata) -> impl Iterator<Item = &'a str> {
+pub(crate) fn unknown(tables: Tables, metadata: &Metadata) -> impl Iterator<Item = &str> {
     metadata.iter().map(|(name, _)| name).filter(move |name| {
         let known = |table: &[Opt]| table.iter().any(|option| option.is(name));
         !tables.iter().any(|table| known(table)) && ![STATE, PUBSUB, BINDINGS].into_iter().any(known)

@@ -18,6 +18,7 @@ use outrigger_daemon::trace::{self, Tracer};
 use outrigger_resources::configuration::Configuration;
 use outrigger_resources::disk;
 use outrigger_runtime::admission::Admission;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -421,12 +422,17 @@ fn serve_http(
 ) {
     let service = move |socket: &Socket| {
         let peer = match socket {
-            Socket::Tcp(stream) => stream.peer_addr().ok(),
+            Socket::Tcp(stream) => stream.peer_addr().ok().map(plain),
             Socket::Unix(_) => None,
         };
         door.service(peer)
     };
     serve_service(tasks, name, listener, watch, options, log, service);
+}
+
+/// As people know it: a socket for both families shows an IPv4 peer as `::ffff:192.0.2.1`.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 fn serve_service<M, S, B>(

@@ -6,13 +6,15 @@ const http = require("node:http");
 const sidecar = `http://localhost:${process.env.DAPR_HTTP_PORT}`;
 const port = Number(process.env.APP_PORT || 6002);
 
-function publish(topic, value) {
+// `traceparent` ties the bill to the trace of the order: a sidecar cannot know which request led to which.
+function publish(topic, value, traceparent) {
   return new Promise((resolve, reject) => {
     const body = JSON.stringify(value);
     const options = {
       method: "POST",
       headers: { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(body) },
     };
+    if (traceparent) options.headers.traceparent = traceparent;
     const request = http.request(`${sidecar}/v1.0/publish/pubsub/${topic}`, options, (answer) => {
       answer.resume();
       answer.on("end", () => (answer.statusCode < 300 ? resolve() : reject(new Error(`status ${answer.statusCode}`))));
@@ -39,7 +41,8 @@ const server = http.createServer(async (request, response) => {
       return;
     }
     const order = JSON.parse(body).data;
-    await publish("bills", { orderId: order.orderId, total: order.quantity * 12.5 });
+    const bill = { orderId: order.orderId, total: order.quantity * 12.5 };
+    await publish("bills", bill, request.headers.traceparent);
     console.log(`billed ${order.orderId}`);
     response.writeHead(200).end();
   } catch (error) {

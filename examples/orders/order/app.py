@@ -4,6 +4,7 @@ Knows nothing but its sidecar on localhost:$DAPR_HTTP_PORT.
 """
 import json
 import os
+import secrets
 import threading
 import time
 import urllib.request
@@ -16,10 +17,9 @@ PAUSE = 1 / float(os.environ.get("RATE", "5"))
 billed = set()
 
 
-def post(path, value):
-    request = urllib.request.Request(
-        SIDECAR + path, json.dumps(value).encode(), {"Content-Type": "application/json"}
-    )
+def post(path, value, traceparent):
+    headers = {"Content-Type": "application/json", "traceparent": traceparent}
+    request = urllib.request.Request(SIDECAR + path, json.dumps(value).encode(), headers)
     with urllib.request.urlopen(request, timeout=10) as answer:
         return answer.status
 
@@ -37,8 +37,10 @@ def place_orders():
     until_ready()
     for number in range(1, ORDERS + 1):
         order = {"orderId": f"o-{number}", "item": "paddle", "quantity": number % 5 + 1}
-        post("/v1.0/state/statestore", [{"key": order["orderId"], "value": order}])
-        post("/v1.0/publish/pubsub/orders", order)
+        # One trace for all that is done about an order (W3C Trace Context).
+        traceparent = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+        post("/v1.0/state/statestore", [{"key": order["orderId"], "value": order}], traceparent)
+        post("/v1.0/publish/pubsub/orders", order, traceparent)
         print("placed", order["orderId"], flush=True)
         time.sleep(PAUSE)
 

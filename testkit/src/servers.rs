@@ -4,6 +4,7 @@
 //! A server whose program is not installed is skipped loudly: a line `SKIPPED: …`, which `cargo xtask test` counts.
 
 pub mod redis;
+pub mod zipkin;
 
 use std::net::TcpListener;
 

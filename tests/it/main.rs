@@ -15,6 +15,7 @@ mod descriptors;
 mod docs;
 mod kills;
 mod odd_app;
+mod orders;
 mod outbox;
 mod overload;
 mod parity;

@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod audit;
+pub mod cache;
 pub mod client;
 pub mod conformance;
 pub mod fakes;

@@ -10,7 +10,7 @@ use std::net::TcpListener;
 
 /// Says that tests do not run.
 #[expect(clippy::print_stdout, reason = "what is skipped must be seen and counted")]
-fn skipped(why: &str) {
+pub fn skipped(why: &str) {
     // At the beginning of a line even when the test harness has begun one.
     println!("\nSKIPPED: {why}");
 }

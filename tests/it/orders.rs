@@ -1,9 +1,10 @@
 //! `examples/orders` as a reader runs it: four languages, each knowing only its sidecar, and a real Zipkin that is shown one trace per order.
 
 use crate::cluster::quick;
+use outrigger_testkit::cache;
 use outrigger_testkit::port::Port;
 use outrigger_testkit::process::{Process, outrigger};
-use outrigger_testkit::servers::zipkin;
+use outrigger_testkit::servers::{skipped, zipkin};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -23,14 +24,15 @@ const LANGUAGES: [(&str, &str); 4] = [
 ];
 
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "what is skipped must be seen and counted")]
 async fn every_order_is_one_trace_across_four_services() {
     if quick() {
-        return println!("\nSKIPPED: the order system is not run by quick tests");
+        return skipped("the order system is not run by quick tests");
     }
     for (program, version) in LANGUAGES {
         if !runs(program, version) {
-            return println!("\nSKIPPED: the order system needs {program}, which is not installed");
+            return skipped(&format!(
+                "the order system needs {program}, which is not installed"
+            ));
         }
     }
     let Some(zipkin) = zipkin::start().await else {
@@ -50,7 +52,8 @@ async fn every_order_is_one_trace_across_four_services() {
         .args([folder.path().join("tracing.yaml")])
         .env("OUTRIGGER_HOME", &home)
         .env("ORDERS", ORDERS.to_string())
-        .env("CARGO_TARGET_DIR", target());
+        // Where the Rust service is built, so that the next run finds it.
+        .env("CARGO_TARGET_DIR", cache::folder().join("orders"));
     system.start();
     for last in [
         format!("({ORDERS} of {ORDERS})"),
@@ -122,12 +125,6 @@ fn copy(from: &Path, to: &Path, replace: &[(String, String)]) {
             copy(&path, &to.join(name), replace);
         }
     }
-}
-
-/// Where the Rust service is built, so that the next run finds it.
-fn target() -> PathBuf {
-    let home = std::env::var_os("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
-    home.join(".cache/outrigger-tests/orders")
 }
 
 fn repository() -> PathBuf {

@@ -6,6 +6,7 @@
 use crate::cluster::quick;
 use outrigger_testkit::port::Port;
 use outrigger_testkit::process::outrigger;
+use outrigger_testkit::servers::skipped;
 use rustix::fs::FlockOperation;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::OsString;
@@ -343,9 +344,4 @@ fn is_installed(program: &str) -> bool {
 )]
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
-}
-
-#[expect(clippy::print_stdout, reason = "what is skipped must be seen and counted")]
-fn skipped(why: &str) {
-    println!("\nSKIPPED: {why}");
 }

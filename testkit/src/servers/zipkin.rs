@@ -1,5 +1,6 @@
 //! Zipkin itself (Maven Central; needs Java and Maven), keeping traces in memory.
 
+use crate::cache;
 use crate::client::Client;
 use crate::port::Port;
 use std::io;
@@ -94,8 +95,7 @@ impl Drop for Zipkin {
 
 /// The program, fetched once into a cache outside the repository.
 fn program() -> Result<PathBuf, String> {
-    let home = std::env::var_os("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
-    let cache = home.join(".cache/outrigger-tests");
+    let cache = cache::folder();
     let name = format!("zipkin-server-{VERSION}-exec.jar");
     let program = cache.join(&name);
     if !program.is_file() {

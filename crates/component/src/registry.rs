@@ -18,26 +18,11 @@ use crate::setup::Setup;
 use crate::state::StateStore;
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 
 type Build<T> = Arc<dyn Fn(Setup<Metadata>) -> BoxFuture<'static, Result<Arc<T>>> + Send + Sync>;
-
-/// Constructors by `category.name/version`. Registering one twice panics: it is a programming error that
-/// every start would show.
-#[derive(Default)]
-pub struct Registry {
-    state: Kind<dyn StateStore>,
-    pubsub: Kind<dyn PubSub>,
-    secret: Kind<dyn SecretStore>,
-    resolver: Kind<dyn NameResolver>,
-    configuration: Kind<dyn ConfigurationStore>,
-    lock: Kind<dyn LockStore>,
-    input: Kind<dyn InputBinding>,
-    output: Kind<dyn OutputBinding>,
-    middleware: Kind<dyn HttpMiddleware>,
-}
 
 /// The constructors of one category, by name and version.
 pub struct Kind<T: ?Sized>(BTreeMap<(String, String), Known<T>>);
@@ -168,169 +153,62 @@ impl<T: ?Sized + 'static> Entry<'_, T> {
     }
 }
 
-impl Registry {
-    pub fn state<C, S, F, Fut>(&mut self, name: &str, build: F) -> Entry<'_, dyn StateStore>
-    where
-        C: DeserializeOwned + Send,
-        S: StateStore,
-        F: Fn(Setup<C>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<S>> + Send + 'static,
-    {
-        self.state
-            .add(name, erase(build, |store| store as Arc<dyn StateStore>))
-    }
+/// One line per category: how vendors register, how the runtime finds the constructors, the trait, and what users write
+/// before the name.
+macro_rules! categories {
+    ($($(#[$doc:meta])* $register:ident, $all:ident: $seam:ident, $category:literal;)*) => {
+        /// Constructors by `category.name/version`. Registering one twice panics: it is a programming error that
+        /// every start would show.
+        #[derive(Default)]
+        pub struct Registry {
+            $($all: Kind<dyn $seam>,)*
+        }
 
-    pub fn pubsub<C, S, F, Fut>(&mut self, name: &str, build: F) -> Entry<'_, dyn PubSub>
-    where
-        C: DeserializeOwned + Send,
-        S: PubSub,
-        F: Fn(Setup<C>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<S>> + Send + 'static,
-    {
-        self.pubsub
-            .add(name, erase(build, |broker| broker as Arc<dyn PubSub>))
-    }
+        impl Registry {
+            $(
+                $(#[$doc])*
+                pub fn $register<C, S, F, Fut>(&mut self, name: &str, build: F) -> Entry<'_, dyn $seam>
+                where
+                    C: DeserializeOwned + Send,
+                    S: $seam,
+                    F: Fn(Setup<C>) -> Fut + Send + Sync + 'static,
+                    Fut: Future<Output = Result<S>> + Send + 'static,
+                {
+                    self.$all.add(name, erase(build, |built| built as Arc<dyn $seam>))
+                }
 
-    pub fn secret<C, S, F, Fut>(&mut self, name: &str, build: F) -> Entry<'_, dyn SecretStore>
-    where
-        C: DeserializeOwned + Send,
-        S: SecretStore,
-        F: Fn(Setup<C>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<S>> + Send + 'static,
-    {
-        self.secret
-            .add(name, erase(build, |store| store as Arc<dyn SecretStore>))
-    }
+                pub fn $all(&self) -> &Kind<dyn $seam> {
+                    &self.$all
+                }
+            )*
 
-    pub fn resolver<C, S, F, Fut>(&mut self, name: &str, build: F) -> Entry<'_, dyn NameResolver>
-    where
-        C: DeserializeOwned + Send,
-        S: NameResolver,
-        F: Fn(Setup<C>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<S>> + Send + 'static,
-    {
-        self.resolver
-            .add(name, erase(build, |resolver| resolver as Arc<dyn NameResolver>))
-    }
-
-    pub fn configuration<C, S, F, Fut>(&mut self, name: &str, build: F) -> Entry<'_, dyn ConfigurationStore>
-    where
-        C: DeserializeOwned + Send,
-        S: ConfigurationStore,
-        F: Fn(Setup<C>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<S>> + Send + 'static,
-    {
-        self.configuration
-            .add(name, erase(build, |store| store as Arc<dyn ConfigurationStore>))
-    }
-
-    pub fn lock<C, S, F, Fut>(&mut self, name: &str, build: F) -> Entry<'_, dyn LockStore>
-    where
-        C: DeserializeOwned + Send,
-        S: LockStore,
-        F: Fn(Setup<C>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<S>> + Send + 'static,
-    {
-        self.lock
-            .add(name, erase(build, |store| store as Arc<dyn LockStore>))
-    }
-
-    /// The reading side of a binding; a type may have both sides.
-    pub fn input_binding<C, S, F, Fut>(&mut self, name: &str, build: F) -> Entry<'_, dyn InputBinding>
-    where
-        C: DeserializeOwned + Send,
-        S: InputBinding,
-        F: Fn(Setup<C>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<S>> + Send + 'static,
-    {
-        self.input
-            .add(name, erase(build, |binding| binding as Arc<dyn InputBinding>))
-    }
-
-    /// The calling side of a binding.
-    pub fn output_binding<C, S, F, Fut>(&mut self, name: &str, build: F) -> Entry<'_, dyn OutputBinding>
-    where
-        C: DeserializeOwned + Send,
-        S: OutputBinding,
-        F: Fn(Setup<C>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<S>> + Send + 'static,
-    {
-        self.output
-            .add(name, erase(build, |binding| binding as Arc<dyn OutputBinding>))
-    }
-
-    /// A middleware of HTTP; `name` as in `http.bearer`.
-    pub fn middleware<C, S, F, Fut>(&mut self, name: &str, build: F) -> Entry<'_, dyn HttpMiddleware>
-    where
-        C: DeserializeOwned + Send,
-        S: HttpMiddleware,
-        F: Fn(Setup<C>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<S>> + Send + 'static,
-    {
-        self.middleware.add(
-            name,
-            erase(build, |middleware| middleware as Arc<dyn HttpMiddleware>),
-        )
-    }
-
-    /// All types, category by category.
-    pub fn types(&self) -> Vec<Type> {
-        let mut types: Vec<Type> = self.state.types("state").collect();
-        types.extend(self.pubsub.types("pubsub"));
-        types.extend(self.input.types("bindings"));
-        // A type with both sides is one type.
-        for output in self.output.types("bindings") {
-            let same = |known: &Type| {
-                (known.category, &known.name, &known.version)
-                    == (output.category, &output.name, &output.version)
-            };
-            if !types.iter().any(same) {
-                types.push(output);
+            /// All types, category by category.
+            pub fn types(&self) -> Vec<Type> {
+                let mut types = Vec::new();
+                $(types.extend(self.$all.types($category));)*
+                // A binding with both sides is one type.
+                let key = |of: &Type| (of.category, of.name.clone(), of.version.clone());
+                let mut seen = BTreeSet::new();
+                types.retain(|of| seen.insert(key(of)));
+                types
             }
         }
-        types.extend(self.configuration.types("configuration"));
-        types.extend(self.lock.types("lock"));
-        types.extend(self.secret.types("secretstores"));
-        types.extend(self.resolver.types("nameresolution"));
-        types.extend(self.middleware.types("middleware"));
-        types
-    }
+    };
+}
 
-    pub fn state_stores(&self) -> &Kind<dyn StateStore> {
-        &self.state
-    }
-
-    pub fn brokers(&self) -> &Kind<dyn PubSub> {
-        &self.pubsub
-    }
-
-    pub fn secret_stores(&self) -> &Kind<dyn SecretStore> {
-        &self.secret
-    }
-
-    pub fn resolvers(&self) -> &Kind<dyn NameResolver> {
-        &self.resolver
-    }
-
-    pub fn configuration_stores(&self) -> &Kind<dyn ConfigurationStore> {
-        &self.configuration
-    }
-
-    pub fn lock_stores(&self) -> &Kind<dyn LockStore> {
-        &self.lock
-    }
-
-    pub fn input_bindings(&self) -> &Kind<dyn InputBinding> {
-        &self.input
-    }
-
-    pub fn middlewares(&self) -> &Kind<dyn HttpMiddleware> {
-        &self.middleware
-    }
-
-    pub fn output_bindings(&self) -> &Kind<dyn OutputBinding> {
-        &self.output
-    }
+categories! {
+    state, state_stores: StateStore, "state";
+    pubsub, brokers: PubSub, "pubsub";
+    /// The reading side of a binding; a type may have both sides.
+    input_binding, input_bindings: InputBinding, "bindings";
+    /// The calling side of a binding.
+    output_binding, output_bindings: OutputBinding, "bindings";
+    configuration, configuration_stores: ConfigurationStore, "configuration";
+    lock, lock_stores: LockStore, "lock";
+    secret, secret_stores: SecretStore, "secretstores";
+    resolver, resolvers: NameResolver, "nameresolution";
+    /// A middleware of HTTP; `name` as in `http.bearer`.
+    middleware, middlewares: HttpMiddleware, "middleware";
 }
 
 /// Wraps a vendor's typed constructor: decodes its metadata first, then builds.

@@ -11,6 +11,7 @@ use outrigger_channel::app::grpc_code_of_http;
 use outrigger_channel::body::Body;
 use outrigger_channel::wire;
 use outrigger_proto::any::Any;
+use outrigger_proto::google::rpc::{BadRequest, ErrorInfo, Help, ResourceInfo, bad_request, help};
 use outrigger_runtime::error::{ApiError, Detail};
 use outrigger_runtime::invoke::Refused;
 use prost::Message;
@@ -223,7 +224,7 @@ fn detail(detail: &Detail) -> Bytes {
         Detail::BadRequest { violations } => {
             let field_violations = violations
                 .iter()
-                .map(|it| FieldViolation {
+                .map(|it| bad_request::FieldViolation {
                     field: it.field.clone(),
                     description: it.description.clone(),
                 })
@@ -233,7 +234,7 @@ fn detail(detail: &Detail) -> Bytes {
         Detail::Help { links } => {
             let links = links
                 .iter()
-                .map(|it| HelpLink {
+                .map(|it| help::Link {
                     description: it.description.clone(),
                     url: it.url.clone(),
                 })
@@ -260,56 +261,4 @@ struct RpcStatus {
     message: String,
     #[prost(bytes = "bytes", repeated, tag = "3")]
     details: Vec<Bytes>,
-}
-
-// Source: google/rpc/error_details.proto.
-
-#[derive(Clone, PartialEq, Message)]
-struct ErrorInfo {
-    #[prost(string, tag = "1")]
-    reason: String,
-    #[prost(string, tag = "2")]
-    domain: String,
-    #[prost(map = "string, string", tag = "3")]
-    metadata: HashMap<String, String>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ResourceInfo {
-    #[prost(string, tag = "1")]
-    resource_type: String,
-    #[prost(string, tag = "2")]
-    resource_name: String,
-    #[prost(string, tag = "3")]
-    owner: String,
-    #[prost(string, tag = "4")]
-    description: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct BadRequest {
-    #[prost(message, repeated, tag = "1")]
-    field_violations: Vec<FieldViolation>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct FieldViolation {
-    #[prost(string, tag = "1")]
-    field: String,
-    #[prost(string, tag = "2")]
-    description: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Help {
-    #[prost(message, repeated, tag = "1")]
-    links: Vec<HelpLink>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct HelpLink {
-    #[prost(string, tag = "1")]
-    description: String,
-    #[prost(string, tag = "2")]
-    url: String,
 }

@@ -77,6 +77,14 @@ pub mod opentelemetry {
     }
 }
 
+/// What Google's APIs have in common.
+pub mod google {
+    /// Details of an error.
+    pub mod rpc {
+        include!("gen/google.rpc.rs");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

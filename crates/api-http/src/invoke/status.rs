@@ -8,9 +8,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::StatusCode;
+use outrigger_proto::any::Any;
+use outrigger_proto::google::rpc::{
+    BadRequest, DebugInfo, ErrorInfo, Help, LocalizedMessage, RequestInfo, ResourceInfo,
+};
 use prost::Message;
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
 
 pub(super) fn http(code: i32) -> StatusCode {
     match code {
@@ -40,60 +43,6 @@ pub(super) fn json(code: i32, message: &str, details: &[Bytes]) -> Bytes {
         status.insert("details".to_owned(), details.iter().map(detail).collect());
     }
     Value::Object(status).to_string().into()
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Any {
-    #[prost(string, tag = "1")]
-    type_url: String,
-    #[prost(bytes = "bytes", tag = "2")]
-    value: Bytes,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ErrorInfo {
-    #[prost(string, tag = "1")]
-    reason: String,
-    #[prost(string, tag = "2")]
-    domain: String,
-    #[prost(map = "string, string", tag = "3")]
-    metadata: HashMap<String, String>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ResourceInfo {
-    #[prost(string, tag = "1")]
-    resource_type: String,
-    #[prost(string, tag = "2")]
-    resource_name: String,
-    #[prost(string, tag = "3")]
-    owner: String,
-    #[prost(string, tag = "4")]
-    description: String,
-}
-
-/// `BadRequest` (field, description) and `Help` (description, url) are lists of pairs.
-#[derive(Clone, PartialEq, Message)]
-struct Pairs {
-    #[prost(message, repeated, tag = "1")]
-    pairs: Vec<Pair>,
-}
-
-/// Also `LocalizedMessage` (locale, message) and `RequestInfo` (request id, serving data).
-#[derive(Clone, PartialEq, Message)]
-struct Pair {
-    #[prost(string, tag = "1")]
-    first: String,
-    #[prost(string, tag = "2")]
-    second: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct DebugInfo {
-    #[prost(string, repeated, tag = "1")]
-    stack_entries: Vec<String>,
-    #[prost(string, tag = "2")]
-    detail: String,
 }
 
 fn detail(any: &Bytes) -> Value {
@@ -135,10 +84,30 @@ fn fields(name: &str, value: Bytes) -> Option<Map<String, Value>> {
             text(&mut fields, "owner", &info.owner);
             text(&mut fields, "description", &info.description);
         }
-        "google.rpc.BadRequest" => list(&mut fields, "fieldViolations", value, ["field", "description"])?,
-        "google.rpc.Help" => list(&mut fields, "links", value, ["description", "url"])?,
-        "google.rpc.LocalizedMessage" => fields = pair(&Pair::decode(value).ok()?, ["locale", "message"]),
-        "google.rpc.RequestInfo" => fields = pair(&Pair::decode(value).ok()?, ["requestId", "servingData"]),
+        "google.rpc.BadRequest" => {
+            let violations = BadRequest::decode(value).ok()?.field_violations;
+            let shown = violations
+                .iter()
+                .map(|it| [("field", &*it.field), ("description", &*it.description)]);
+            list(&mut fields, "fieldViolations", shown);
+        }
+        "google.rpc.Help" => {
+            let links = Help::decode(value).ok()?.links;
+            let shown = links
+                .iter()
+                .map(|it| [("description", &*it.description), ("url", &*it.url)]);
+            list(&mut fields, "links", shown);
+        }
+        "google.rpc.LocalizedMessage" => {
+            let message = LocalizedMessage::decode(value).ok()?;
+            text(&mut fields, "locale", &message.locale);
+            text(&mut fields, "message", &message.message);
+        }
+        "google.rpc.RequestInfo" => {
+            let info = RequestInfo::decode(value).ok()?;
+            text(&mut fields, "requestId", &info.request_id);
+            text(&mut fields, "servingData", &info.serving_data);
+        }
         "google.rpc.DebugInfo" => {
             let info = DebugInfo::decode(value).ok()?;
             if !info.stack_entries.is_empty() {
@@ -151,21 +120,22 @@ fn fields(name: &str, value: Bytes) -> Option<Map<String, Value>> {
     Some(fields)
 }
 
-fn list(fields: &mut Map<String, Value>, name: &str, value: Bytes, of: [&str; 2]) -> Option<()> {
-    let pairs = Pairs::decode(value).ok()?.pairs;
-    if !pairs.is_empty() {
-        let shown = pairs.iter().map(|it| Value::Object(pair(it, of))).collect();
-        fields.insert(name.to_owned(), shown);
+fn list<'a>(
+    fields: &mut Map<String, Value>,
+    name: &str,
+    items: impl ExactSizeIterator<Item = [(&'a str, &'a str); 2]>,
+) {
+    if items.len() == 0 {
+        return;
     }
-    Some(())
-}
-
-fn pair(pair: &Pair, of: [&str; 2]) -> Map<String, Value> {
-    let mut fields = Map::new();
-    let [first, second] = of;
-    text(&mut fields, first, &pair.first);
-    text(&mut fields, second, &pair.second);
-    fields
+    let shown = items.map(|texts| {
+        let mut shown = Map::new();
+        for (name, value) in texts {
+            text(&mut shown, name, value);
+        }
+        Value::Object(shown)
+    });
+    fields.insert(name.to_owned(), shown.collect());
 }
 
 fn text(fields: &mut Map<String, Value>, name: &str, value: &str) {
@@ -176,8 +146,9 @@ fn text(fields: &mut Map<String, Value>, name: &str, value: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Any, ErrorInfo, Message, Pair, Pairs, json};
+    use super::{Any, BadRequest, ErrorInfo, Help, Message, json};
     use bytes::Bytes;
+    use outrigger_proto::google::rpc::{LocalizedMessage, bad_request};
 
     fn any(name: &str, message: &impl Message) -> Bytes {
         let type_url = format!("type.googleapis.com/{name}");
@@ -191,9 +162,15 @@ mod tests {
 
     #[test]
     fn statuses() {
-        let pair = || Pair {
-            first: "a".to_owned(),
-            second: "b".to_owned(),
+        let request = BadRequest {
+            field_violations: vec![bad_request::FieldViolation {
+                field: "a".to_owned(),
+                description: "b".to_owned(),
+            }],
+        };
+        let localized = LocalizedMessage {
+            locale: "en".to_owned(),
+            message: String::new(),
         };
         let info = ErrorInfo {
             reason: "R".to_owned(),
@@ -208,16 +185,18 @@ mod tests {
                 "m",
                 vec![
                     any("google.rpc.ErrorInfo", &info),
-                    any("google.rpc.BadRequest", &Pairs { pairs: vec![pair()] }),
-                    any("google.rpc.Help", &Pairs { pairs: vec![] }),
-                    any("shop.Detail", &pair()),
+                    any("google.rpc.BadRequest", &request),
+                    any("google.rpc.Help", &Help::default()),
+                    any("google.rpc.LocalizedMessage", &localized),
+                    any("shop.Detail", &localized),
                 ],
                 [
                     r#"{"code":3,"message":"m","details":["#,
                     r#"{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"R","domain":"d","metadata":{"k":"v"}},"#,
                     r#"{"@type":"type.googleapis.com/google.rpc.BadRequest","fieldViolations":[{"field":"a","description":"b"}]},"#,
                     r#"{"@type":"type.googleapis.com/google.rpc.Help"},"#,
-                    r#"{"@type":"type.googleapis.com/shop.Detail","value":"CgFhEgFi"}]}"#,
+                    r#"{"@type":"type.googleapis.com/google.rpc.LocalizedMessage","locale":"en"},"#,
+                    r#"{"@type":"type.googleapis.com/shop.Detail","value":"CgJlbg=="}]}"#,
                 ]
                 .concat(),
             ),

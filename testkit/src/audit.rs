@@ -9,6 +9,10 @@ pub struct Events {
     acknowledged: BTreeSet<u64>,
     /// The ids under which each came, once per delivery.
     delivered: BTreeMap<u64, Vec<String>>,
+    /// Events that came for the first time after one with a higher number.
+    reordered: usize,
+    /// Acknowledged and not yet delivered.
+    missing: usize,
 }
 
 /// What became of the events.
@@ -23,14 +27,23 @@ pub struct Verdict {
     pub lost: Vec<u64>,
     /// Delivered several times, under different ids.
     pub renamed: Vec<u64>,
+    /// Came for the first time after one with a higher number.
+    pub reordered: usize,
 }
 
 impl Events {
     pub fn acknowledged(&mut self, number: u64) {
-        self.acknowledged.insert(number);
+        if self.acknowledged.insert(number) && !self.delivered.contains_key(&number) {
+            self.missing += 1;
+        }
     }
 
     pub fn delivered(&mut self, number: u64, id: impl Into<String>) {
+        let highest = self.delivered.last_key_value().map(|(highest, _)| *highest);
+        if !self.delivered.contains_key(&number) {
+            self.reordered += usize::from(highest > Some(number));
+            self.missing -= usize::from(self.acknowledged.contains(&number));
+        }
         self.delivered.entry(number).or_default().push(id.into());
     }
 
@@ -49,7 +62,18 @@ impl Events {
             duplicates: self.delivered.values().map(|ids| ids.len() - 1).sum(),
             lost: lost.copied().collect(),
             renamed: renamed.map(|(number, _)| *number).collect(),
+            reordered: self.reordered,
         }
+    }
+
+    /// How many of those that were acknowledged have not come.
+    pub fn missing(&self) -> usize {
+        self.missing
+    }
+
+    /// How many different ones came.
+    pub fn distinct(&self) -> usize {
+        self.delivered.len()
     }
 }
 
@@ -64,17 +88,28 @@ impl Verdict {
             self.renamed
         );
     }
+
+    /// Adds what became of other events.
+    pub fn add(&mut self, other: Self) {
+        self.acknowledged += other.acknowledged;
+        self.delivered += other.delivered;
+        self.duplicates += other.duplicates;
+        self.lost.extend(other.lost);
+        self.renamed.extend(other.renamed);
+        self.reordered += other.reordered;
+    }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} events acknowledged, {} delivered, {} duplicates, {} lost",
+            "{} events acknowledged, {} delivered, {} duplicates, {} lost, {} reordered",
             self.acknowledged,
             self.delivered,
             self.duplicates,
-            self.lost.len()
+            self.lost.len(),
+            self.reordered
         )
     }
 }
@@ -147,18 +182,21 @@ mod tests {
             (4, "d"),
             (4, "e"),
             (9, "never acknowledged"),
+            (8, "late"),
         ] {
             events.delivered(number, id);
         }
         let verdict = events.verdict();
+        assert_eq!((events.missing(), events.distinct()), (1, 5));
         assert_eq!(
             verdict,
             Verdict {
                 acknowledged: 4,
-                delivered: 4,
+                delivered: 5,
                 duplicates: 2,
                 lost: vec![3],
-                renamed: vec![4]
+                renamed: vec![4],
+                reordered: 1,
             }
         );
         assert!(std::panic::catch_unwind(|| verdict.check()).is_err());

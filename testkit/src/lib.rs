@@ -12,6 +12,7 @@ pub mod fakes;
 pub mod log;
 pub mod port;
 pub mod process;
+pub mod relay;
 pub mod servers;
 pub mod setup;
 pub mod stores;

@@ -1,9 +1,11 @@
 //! The suites of the testkit, against what this crate registers.
 
+use outrigger_component::pubsub::PubSub;
 use outrigger_component::registry::Registry;
 use outrigger_components_builtin::register;
 use outrigger_components_builtin::secrets::environment::Environment;
-use outrigger_testkit::conformance::{pubsub, secrets, state};
+use outrigger_testkit::conformance::pubsub::churn;
+use outrigger_testkit::conformance::{binding, pubsub, secrets, state};
 use outrigger_testkit::setup::setup;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -57,18 +59,59 @@ async fn state_in_memory() {
     state::run(&*store, "app").await;
 }
 
-#[tokio::test]
-async fn pubsub_in_memory() {
-    let broker = registry()
+async fn bus() -> Arc<dyn PubSub> {
+    registry()
         .brokers()
         .build("in-memory", "v1", setup(&[]))
         .await
-        .unwrap();
-    let nature = pubsub::Nature {
-        durable: false,
-        redelivery: Duration::from_secs(1),
+        .unwrap()
+}
+
+#[tokio::test]
+async fn pubsub_in_memory() {
+    let nature = pubsub::Nature::passing(Duration::from_secs(1));
+    pubsub::run(&*bus().await, "topic-", nature).await;
+    let group = churn::Group {
+        connect: &|| Box::pin(bus()),
+        prefix: "churn-",
+        nature,
     };
-    pubsub::run(&*broker, "topic-", nature).await;
+    churn::poison(&group, 1000).await;
+    churn::slow(&group, 2000, Duration::from_millis(500)).await;
+    churn::parallel(&group, 64, 150).await;
+}
+
+#[tokio::test]
+async fn files() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = registry()
+        .output_bindings()
+        .build(
+            "localstorage",
+            "v1",
+            setup(&[("rootPath", folder.path().to_str().unwrap())]),
+        )
+        .await
+        .unwrap();
+    let ask = binding::Ask {
+        listing: Some(&[("fileName", "a")]),
+        ..binding::Ask::new(
+            &["create", "get", "list", "delete"],
+            &[("fileName", "a/b.txt")],
+            b"content of a file",
+        )
+    };
+    binding::run(Some(&*files), None, ask).await;
+}
+
+#[tokio::test]
+async fn schedules() {
+    let schedule = registry()
+        .input_bindings()
+        .build("cron", "v1", setup(&[("schedule", "@every 1s")]))
+        .await
+        .unwrap();
+    binding::run(None, Some(&*schedule), binding::Ask::new(&[], &[], b"")).await;
 }
 
 #[tokio::test]

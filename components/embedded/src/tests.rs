@@ -1,5 +1,7 @@
 //! The three components against a real hub in this process, which is ended and started again.
 
+mod churn;
+
 use crate::{configuration, lock, names, pubsub, state};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
@@ -465,10 +467,7 @@ async fn the_suites_of_the_testkit() {
         .build("outrigger", "v1", setup(&quick))
         .await
         .unwrap();
-    let nature = pubsub_suite::Nature {
-        durable: true,
-        redelivery: Duration::from_secs(1),
-    };
+    let nature = pubsub_suite::Nature::durable(Duration::from_secs(1));
     pubsub_suite::run(&*broker, "suite-", nature).await;
     registry
         .resolvers()

@@ -129,10 +129,7 @@ async fn state_conforms() {
 async fn pubsub_conforms() {
     let Some(redis) = start(&[]).await else { return };
     let broker = broker(&redis, &[]).await;
-    let nature = pubsub::Nature {
-        durable: true,
-        redelivery: Duration::from_secs(3),
-    };
+    let nature = pubsub::Nature::durable(Duration::from_secs(3));
     pubsub::run(&*broker, "topic-", nature).await;
 }
 

@@ -1,6 +1,9 @@
 //! State stores.
 
+mod bulk;
 mod cases;
+mod races;
+mod values;
 
 use outrigger_component::error::{Kind, Result};
 use outrigger_component::metadata::Metadata;
@@ -66,22 +69,46 @@ pub(crate) enum Expect {
     Fails(Kind),
 }
 
-/// Runs all cases that apply. `prefix` keeps apart runs on the same server.
+/// How the store may differ, beside what it claims.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Nature {
+    /// Keys have no spaces and no letters beyond ASCII.
+    pub plain_keys: bool,
+    /// How long after its time a value may still be there.
+    pub late: Duration,
+}
+
+/// [`run_as`] for a store that differs in nothing.
 ///
 /// # Panics
 /// When the store does not do what it claims.
 pub async fn run(store: &dyn StateStore, prefix: &str) {
+    run_as(store, prefix, Nature::default()).await;
+}
+
+/// Runs all cases that apply. `prefix` keeps apart runs on the same server.
+///
+/// # Panics
+/// When the store does not do what it claims.
+pub async fn run_as(store: &dyn StateStore, prefix: &str, nature: Nature) {
+    store.ping().await.expect("the store is there");
     let features = store.features();
     for case in cases::ALL.iter().filter(|case| (case.applies)(&features)) {
         let mut run = Run {
             store,
             case: case.name,
             prefix: format!("{prefix}||{}-", case.name.replace(' ', "-")),
+            late: nature.late,
             tags: BTreeMap::new(),
         };
         for (number, step) in case.steps.iter().enumerate() {
             run.step(number, step).await;
         }
+    }
+    values::all(store, &format!("{prefix}||values-"), nature).await;
+    bulk::all(store, &format!("{prefix}||bulk-")).await;
+    if features.etag {
+        races::all(store, &format!("{prefix}||races-")).await;
     }
     unclaimed(store, &features, prefix).await;
 }
@@ -161,6 +188,7 @@ struct Run<'a> {
     store: &'a dyn StateStore,
     case: &'static str,
     prefix: String,
+    late: Duration,
     tags: BTreeMap<&'static str, String>,
 }
 
@@ -230,7 +258,7 @@ impl Run<'_> {
                 );
             }
             Step::KeysLike(pattern, size, expect) => self.keys_like(&at, pattern, *size, expect).await,
-            Step::Wait(time) => tokio::time::sleep(*time).await,
+            Step::Wait(time) => tokio::time::sleep(*time + self.late).await,
         }
     }
 

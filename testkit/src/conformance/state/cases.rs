@@ -132,7 +132,7 @@ pub(super) const ALL: &[Case] = &[
             ),
             Step::Set(
                 Change {
-                    tag: Tag::Remembered("tag"),
+                    tag: Tag::Stale,
                     ..first("a", "6")
                 },
                 MISMATCH,

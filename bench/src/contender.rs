@@ -28,6 +28,8 @@ pub(crate) struct Contender {
     pub(crate) daprd: PathBuf,
     /// The executable that is its hub when called with `hub`.
     pub(crate) hub: Option<PathBuf>,
+    /// Folder with components on servers that run already; the same for all contenders.
+    pub(crate) resources: Option<PathBuf>,
 }
 
 /// `name=path` of the command line.
@@ -59,6 +61,8 @@ pub(crate) enum Broker {
     Redis,
     /// A file: state only.
     Sqlite,
+    /// Whatever the components in the folder given with `--resources` say.
+    Resources,
 }
 
 impl fmt::Display for Broker {
@@ -68,13 +72,18 @@ impl fmt::Display for Broker {
             Self::Embedded => "embedded",
             Self::Redis => "redis",
             Self::Sqlite => "sqlite",
+            Self::Resources => "resources",
         })
     }
 }
 
 impl Contender {
     pub(crate) fn has(&self, broker: Broker) -> bool {
-        broker != Broker::Embedded || self.hub.is_some()
+        match broker {
+            Broker::Embedded => self.hub.is_some(),
+            Broker::Resources => self.resources.is_some(),
+            Broker::InMemory | Broker::Redis | Broker::Sqlite => true,
+        }
     }
 
     /// What `daprd --version` says.
@@ -131,42 +140,38 @@ impl<'a> Stage<'a> {
         let path = folder.path();
         std::fs::create_dir(path.join("resources"))?;
         std::fs::write(path.join("config.yaml"), CONFIGURATION)?;
-        let (process, metadata) = match broker {
-            Broker::InMemory => (None, "[]".to_owned()),
-            Broker::Sqlite => (
-                None,
-                format!(
-                    r#"[{{"name":"connectionString","value":"{}"}}]"#,
-                    path.join("state.db").display()
-                ),
-            ),
+        let process = match broker {
+            Broker::InMemory => {
+                components(path, ["in-memory"; 2], "[]")?;
+                None
+            }
+            Broker::Sqlite => {
+                let file = path.join("state.db");
+                let metadata = format!(r#"[{{"name":"connectionString","value":"{}"}}]"#, file.display());
+                components(path, ["in-memory", "sqlite"], &metadata)?;
+                None
+            }
             Broker::Redis => {
                 let (process, address) = redis(path).await?;
-                (
-                    Some(process),
-                    format!(
-                        r#"[{{"name":"redisHost","value":"{address}"}},{{"name":"redisPassword","value":""}}]"#
-                    ),
-                )
+                let metadata = format!(
+                    r#"[{{"name":"redisHost","value":"{address}"}},{{"name":"redisPassword","value":""}}]"#
+                );
+                components(path, ["redis"; 2], &metadata)?;
+                Some(process)
             }
-            Broker::Embedded => (Some(hub(contender, path).await?), "[]".to_owned()),
+            Broker::Embedded => {
+                components(path, ["outrigger"; 2], "[]")?;
+                Some(hub(contender, path).await?)
+            }
+            Broker::Resources => {
+                let from = contender
+                    .resources
+                    .as_ref()
+                    .context("there is no folder of resources")?;
+                copy(from, &path.join("resources"))?;
+                None
+            }
         };
-        let kind = match broker {
-            Broker::InMemory => "in-memory",
-            Broker::Embedded => "outrigger",
-            Broker::Redis => "redis",
-            Broker::Sqlite => "sqlite",
-        };
-        for (name, block) in [(PUBSUB, "pubsub"), (STORE, "state")] {
-            let (kind, metadata) = match (broker, block) {
-                (Broker::Sqlite, "pubsub") => ("in-memory", "[]"),
-                _ => (kind, metadata.as_str()),
-            };
-            let document = format!(
-                "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: {name}\nspec:\n  type: {block}.{kind}\n  version: v1\n  metadata: {metadata}\n"
-            );
-            std::fs::write(path.join("resources").join(format!("{name}.yaml")), document)?;
-        }
         Ok(Self {
             contender,
             folder,
@@ -242,6 +247,29 @@ spec:
   tracing:
     samplingRate: "0.1"
 "#;
+
+/// Writes the broker and the state store, each of its kind; a broker in memory needs no metadata.
+fn components(folder: &Path, kinds: [&str; 2], metadata: &str) -> Result<()> {
+    for ((name, block), kind) in [(PUBSUB, "pubsub"), (STORE, "state")].into_iter().zip(kinds) {
+        let metadata = if kind == "in-memory" { "[]" } else { metadata };
+        let document = format!(
+            "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: {name}\nspec:\n  type: {block}.{kind}\n  version: v1\n  metadata: {metadata}\n"
+        );
+        std::fs::write(folder.join("resources").join(format!("{name}.yaml")), document)?;
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let entries = std::fs::read_dir(from).with_context(|| format!("read the folder {}", from.display()))?;
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
 
 /// Debian's Redis without persistence, on a free port.
 async fn redis(folder: &Path) -> Result<(Process, SocketAddr)> {

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -76,13 +76,16 @@ struct Run {
         ignore_case = true
     )]
     only: Vec<Scenario>,
-    /// Only these brokers and stores; embedded needs --hub
+    /// Only these brokers and stores; embedded needs --hub, resources needs --resources
     #[arg(
         long,
         value_delimiter = ',',
         default_value = "in-memory,embedded,redis,sqlite"
     )]
     brokers: Vec<Broker>,
+    /// Folder with the components `pubsub` and `statestore` on servers that run already, for the broker `resources`
+    #[arg(long, value_name = "DIR")]
+    resources: Option<PathBuf>,
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
     /// Measured seconds of each load
@@ -220,6 +223,10 @@ async fn measure(mut run: Run) -> Result<()> {
 }
 
 fn contenders(run: &Run) -> Result<Vec<Contender>> {
+    ensure!(
+        run.resources.is_some() || !run.brokers.contains(&Broker::Resources),
+        "the broker `resources` needs --resources DIR"
+    );
     let mut contenders: Vec<Contender> = Vec::new();
     for Named { name, path } in &run.daprd {
         if contenders.iter().any(|contender| contender.name == *name) {
@@ -232,6 +239,7 @@ fn contenders(run: &Run) -> Result<Vec<Contender>> {
             name: name.clone(),
             daprd,
             hub: None,
+            resources: run.resources.clone(),
         });
     }
     for Named { name, path } in &run.hub {

@@ -18,6 +18,7 @@ pub fn setup(metadata: &[(&str, &str)]) -> Setup<Metadata> {
             app_id: "app".to_owned(),
             namespace: "default".to_owned(),
             host: "127.0.0.1".to_owned(),
+            near_host: "127.0.0.1".to_owned(),
             internal_port: 50002,
             http_port: 3500,
             grpc_port: 50001,

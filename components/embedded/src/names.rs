@@ -42,9 +42,11 @@ impl Resolver {
         let (shutdown, _) = drain::channel();
         let tasks = Tasks::new(&setup.log, shutdown);
         let known = Known::default();
-        let host = match setup.instance.host.contains(':') {
-            true => format!("[{}]", setup.instance.host.trim_matches(['[', ']'])),
-            false => setup.instance.host,
+        // The hub serves one machine.
+        let host = setup.instance.near_host;
+        let host = match host.contains(':') {
+            true => format!("[{}]", host.trim_matches(['[', ']'])),
+            false => host,
         };
         let instance = v1::Instance {
             app_id: setup.instance.app_id,

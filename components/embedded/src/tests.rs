@@ -106,7 +106,8 @@ impl Home {
             instance: Instance {
                 app_id: app.to_owned(),
                 namespace: "default".to_owned(),
-                host: "127.0.0.1".to_owned(),
+                host: "192.0.2.7".to_owned(),
+                near_host: "127.0.0.1".to_owned(),
                 internal_port: 50_002,
                 http_port: 3_500,
                 grpc_port: 50_001,

@@ -44,10 +44,13 @@ use prost::Message;
 use std::convert::Infallible;
 use std::future::ready;
 use std::sync::Arc;
+use std::time::Duration;
 
 const SERVICE: &str = "dapr.proto.runtime.v1.Dapr";
 const DAPR: &str = "/dapr.proto.runtime.v1.Dapr/";
 /// The workflow worker service; it has no package.
+/// The one method of ours whose request is a stream.
+const STREAM: &str = "SubscribeTopicEventsAlpha1";
 const TASK_HUB: &str = "/TaskHubSidecarService/";
 
 /// How the door behaves.
@@ -57,6 +60,8 @@ pub struct Config {
     pub body_limit: usize,
     /// Token that callers must show; empty: none. Never shown.
     pub api_token: String,
+    /// How long the message of a unary call may pause while more of it is waited for; `None` is for ever. Streams may pause.
+    pub body_patience: Option<Duration>,
     /// Which methods exist.
     pub filter: Filter,
     /// How many calls are worked on at once.
@@ -112,6 +117,7 @@ struct Shared {
     metadata: Arc<Metadata>,
     app_id: String,
     limit: usize,
+    patience: Option<Duration>,
     token: Token,
     filter: Filter,
     admission: Admission,
@@ -131,6 +137,7 @@ impl Door {
                 metadata: parts.metadata,
                 app_id: config.app_id,
                 limit: config.body_limit,
+                patience: config.body_patience,
                 token: Token::new(&config.api_token),
                 filter: config.filter,
                 admission: config.admission,
@@ -185,16 +192,17 @@ impl Door {
             };
         };
         let (head, body) = request.into_parts();
+        let patience = shared.patience.filter(|_| method != STREAM);
         let inbound = Inbound {
             headers: head.headers,
-            body,
+            body: Body::patient(body, patience),
             limit: shared.limit,
         };
         let mut observed = match Observed::start(&shared.sinks, &uri, &inbound.headers, Sort::Api) {
             Ok(observed) => observed,
             Err(status) => return status.response(),
         };
-        if method == "SubscribeTopicEventsAlpha1" {
+        if method == STREAM {
             let answer = subscribe::subscribe(&shared.blocks, inbound, &shared.log).await;
             let answer = answer.unwrap_or_else(|failure| shared.status(failure).response());
             return observed.streaming(&shared.sinks, answer, false);

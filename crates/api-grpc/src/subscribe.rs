@@ -13,7 +13,6 @@ use futures::stream;
 use http::Response;
 use http::header::CONTENT_TYPE;
 use http_body::{Body as HttpBody, Frame};
-use hyper::body::Incoming;
 use outrigger_channel::app::Outcome;
 use outrigger_channel::app::grpc::{outcome, topic_event};
 use outrigger_channel::body::{Body, Error};
@@ -30,7 +29,7 @@ use std::task::{Context, Poll, ready};
 /// A subscription in progress.
 struct Session {
     stream: Stream,
-    frames: Frames<Incoming>,
+    frames: Frames<Body>,
     limit: usize,
     log: Log,
     progress: Progress,

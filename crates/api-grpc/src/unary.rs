@@ -6,8 +6,7 @@ use crate::error::{Failure, Status, code};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame};
-use hyper::body::Incoming;
-use outrigger_channel::body::Error;
+use outrigger_channel::body::{Body, Error};
 use outrigger_channel::wire::{self, Frames};
 use prost::Message;
 use std::pin::Pin;
@@ -17,7 +16,7 @@ use std::time::Duration;
 /// A call as it came in.
 pub(crate) struct Inbound {
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Incoming,
+    pub(crate) body: Body,
     /// Largest message in either direction, in bytes.
     pub(crate) limit: usize,
 }
@@ -49,7 +48,7 @@ impl Answer {
 }
 
 /// Reads the message of a unary call.
-pub(crate) async fn read<M: Message + Default>(body: Incoming, limit: usize) -> Result<Request<M>, Status> {
+pub(crate) async fn read<M: Message + Default>(body: Body, limit: usize) -> Result<Request<M>, Status> {
     let mut frames = Frames::new(body, limit);
     let first = frames.message().await?;
     let first = first.ok_or_else(|| Status::new(code::INTERNAL, "the call has no request message"))?;

@@ -67,12 +67,15 @@ use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How the door behaves.
 #[derive(Default)]
 pub struct Config {
     /// Largest request body in bytes; `None` is no limit.
     pub body_limit: Option<usize>,
+    /// How long a request body may pause while more of it is waited for; `None` is for ever.
+    pub body_patience: Option<Duration>,
     /// Token that callers must show; empty: none. Never shown.
     pub api_token: String,
     /// `--allowed-origins`; empty: no CORS headers at all.
@@ -145,6 +148,7 @@ impl Door {
         let api = Api {
             blocks,
             limit: config.body_limit,
+            patience: config.body_patience,
             token: Token::new(&config.api_token),
             cors: Cors::new(&config.allowed_origins),
             filter: config.filter,
@@ -155,7 +159,7 @@ impl Door {
         Self::with(parts, access, Some(api))
     }
 
-    /// The door of the public port: health checks and metadata, without token, limit or access log.
+    /// The door of the public port: health checks and metadata, without token, limits or access log.
     pub fn public(parts: Parts) -> Self {
         Self::with(parts, None, None)
     }
@@ -236,13 +240,14 @@ impl Door {
         if !shared.is_piped() {
             trace.describe(&destination.describe((&method, &uri, &path, &headers), peer));
         }
-        let limit = shared.api.as_ref().and_then(|api| api.limit);
+        let bounds = shared.api.as_ref().map(|api| (api.limit, api.patience));
+        let (limit, patience) = bounds.unwrap_or_default();
         let inbound = Inbound {
             method: &method,
             uri: &uri,
             path: &path,
             headers,
-            body: limit::limited(body, limit),
+            body: limit::limited(body, limit, patience),
         };
         let mut response = shared
             .guarded((destination, peer), inbound, &mut trace, &mut pending)
@@ -256,6 +261,7 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("body_limit", &self.body_limit)
+            .field("body_patience", &self.body_patience)
             .field("api_token", &Token::new(&self.api_token))
             .field("allowed_origins", &self.allowed_origins)
             .field("filter", &self.filter)

@@ -24,6 +24,7 @@ use outrigger_runtime::metadata::Metadata;
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the clones of a door share.
 pub(crate) struct Shared {
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
 pub(crate) struct Api {
     pub(crate) blocks: Blocks,
     pub(crate) limit: Option<usize>,
+    pub(crate) patience: Option<Duration>,
     pub(crate) token: Token,
     pub(crate) cors: Option<Cors>,
     pub(crate) filter: Filter,

@@ -1,10 +1,15 @@
 //! A message body that passes through without being collected or copied, whatever its origin.
 
+mod patient;
+
+pub use patient::{Patient, Silent};
+
 use crate::h2;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// Why a body ended early.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -18,6 +23,8 @@ pub enum Body {
     Empty,
     Full(Bytes),
     Incoming(hyper::body::Incoming),
+    /// The same with a bound on its pauses.
+    Patient(Patient),
     /// An answer out of a pool of HTTP/2 connections.
     Pooled(h2::Answer),
     Stream(Stream),
@@ -38,12 +45,20 @@ impl Body {
         Self::Stream(Box::pin(body))
     }
 
+    /// A request's body that fails when nothing of it arrives for `patience` while it is waited for; `None` waits for ever.
+    pub fn patient(incoming: hyper::body::Incoming, patience: Option<Duration>) -> Self {
+        match patience {
+            Some(patience) if !incoming.is_end_stream() => Self::Patient(Patient::new(incoming, patience)),
+            _ => incoming.into(),
+        }
+    }
+
     /// The whole body, when it is already here.
     pub fn at_hand(&self) -> Option<Bytes> {
         match self {
             Self::Empty => Some(Bytes::new()),
             Self::Full(bytes) => Some(bytes.clone()),
-            Self::Incoming(_) | Self::Pooled(_) | Self::Stream(_) => None,
+            Self::Incoming(_) | Self::Patient(_) | Self::Pooled(_) | Self::Stream(_) => None,
         }
     }
 
@@ -117,6 +132,7 @@ impl HttpBody for Body {
                 }
             }
             Self::Incoming(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
+            Self::Patient(patient) => Pin::new(patient).poll_frame(cx),
             Self::Pooled(answer) => Pin::new(answer).poll_frame(cx),
             Self::Stream(stream) => stream.as_mut().poll_frame(cx),
         }
@@ -127,6 +143,7 @@ impl HttpBody for Body {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Incoming(incoming) => incoming.is_end_stream(),
+            Self::Patient(patient) => patient.is_end_stream(),
             Self::Pooled(answer) => answer.is_end_stream(),
             Self::Stream(stream) => stream.is_end_stream(),
         }
@@ -137,6 +154,7 @@ impl HttpBody for Body {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Incoming(incoming) => incoming.size_hint(),
+            Self::Patient(patient) => patient.size_hint(),
             Self::Pooled(answer) => answer.size_hint(),
             Self::Stream(stream) => stream.size_hint(),
         }
@@ -179,6 +197,7 @@ impl std::fmt::Debug for Body {
             Self::Empty => f.write_str("Empty"),
             Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
             Self::Incoming(_) => f.write_str("Incoming"),
+            Self::Patient(_) => f.write_str("Patient"),
             Self::Pooled(_) => f.write_str("Pooled"),
             Self::Stream(_) => f.write_str("Stream"),
         }

@@ -21,6 +21,8 @@ pub struct Instance {
     pub namespace: String,
     /// Address that other sidecars can reach (see features 3.1, host address order).
     pub host: String,
+    /// Address for sidecars of the same machine: loopback where that is listened on, since it outlives a change of network.
+    pub near_host: String,
     /// Port of the internal gRPC server.
     pub internal_port: u16,
     pub http_port: u16,

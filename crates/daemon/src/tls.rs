@@ -13,7 +13,7 @@
 mod anybody;
 mod failure;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod web;
 
 pub use failure::failure;

@@ -9,12 +9,13 @@
 pub(crate) mod frame;
 pub(crate) mod record;
 pub(crate) mod segment;
+mod tail;
 #[cfg(test)]
 mod tests;
 pub(crate) mod volume;
 
 use crate::error::{Error, Result};
-use frame::{FRAME_HEADER, FRAME_MAGIC, Frame, FrameHeader, SEGMENT_HEADER, SegmentHeader};
+use frame::{FRAME_HEADER, Frame, SEGMENT_HEADER, SegmentHeader};
 use record::Record;
 use segment::{Segment, Unreadable};
 use std::collections::BTreeMap;
@@ -452,25 +453,12 @@ fn judge_tail(volume: &dyn Volume, segment: &Segment, at: u64, length: u64, next
     let Some(end) = rest.iter().rposition(|byte| *byte != 0) else {
         return Ok(0);
     };
-    // An intact frame further on that was written when sequence number `next` was already on disk.
-    for start in 1..rest.len().saturating_sub(FRAME_HEADER) {
-        let here = &rest[start..];
-        if here[..4] != FRAME_MAGIC {
-            continue;
-        }
-        let Some(header) = FrameHeader::decode(here) else {
-            continue;
-        };
-        let intact = here
-            .get(FRAME_HEADER..FRAME_HEADER + header.length as usize)
-            .is_some_and(|payload| header.fits(segment.log, payload));
-        if intact && header.synced > next {
-            let what = format!(
-                "a frame's checksum is wrong, and it is not the end of the log: byte {} has an intact one",
-                at + start as u64
-            );
-            return Err(damage(volume, &segment.name, at, &what));
-        }
+    if let Some(start) = tail::durable(&rest, segment.log, next) {
+        let what = format!(
+            "a frame's checksum is wrong, and it is not the end of the log: byte {} has an intact one",
+            at + start as u64
+        );
+        return Err(damage(volume, &segment.name, at, &what));
     }
     Ok(end as u64 + 1)
 }

@@ -31,9 +31,9 @@ pub fn properties(
     for item in items {
         let mut text = item.text();
         if text.contains('{') {
-            while text.contains("{uuid}") {
-                text = text.replacen("{uuid}", &uuid(), 1);
-            }
+            let mut parts = text.split("{uuid}");
+            let first = parts.next().unwrap_or_default().to_owned();
+            text = parts.fold(first, |text, part| text + &uuid() + part);
             if text.contains("{podName}") {
                 if names.pod.is_empty() {
                     return Err(NoPod {

@@ -207,7 +207,7 @@ impl Teller {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let call = Call {
             verb: Method::POST,
-            method: format!("configuration/{}/{key}", self.store),
+            method: format!("/configuration/{}/{key}", self.store),
             headers,
             body: body.into(),
             ..Call::default()

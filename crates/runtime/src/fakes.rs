@@ -108,6 +108,7 @@ impl Bench {
                 app_id: "shop".to_owned(),
                 namespace: "default".to_owned(),
                 host: "127.0.0.1".to_owned(),
+                near_host: "127.0.0.1".to_owned(),
                 internal_port: 1,
                 http_port: 2,
                 grpc_port: 3,

@@ -41,6 +41,8 @@ use outrigger_runtime::state::State;
 use std::sync::Arc;
 use tokio::sync::watch;
 
+/// Features that the reference has on unless told otherwise, and that are not here: nobody is to rely on them.
+const ABSENT: [&str; 2] = ["HotReload", "WorkflowsRemoteActivityReminder"];
 /// Name resolution when the Configuration names none.
 const DEFAULT_RESOLVER: &str = "mdns";
 /// Name resolution when a hub is there and the Configuration names none.
@@ -262,14 +264,21 @@ impl Context<'_> {
     }
 
     fn instance(&self) -> Instance {
+        // Peers must be able to reach what we listen on: a loopback address stays one.
+        let (host, near) = match (
+            self.config.internal_host.as_str(),
+            self.config.host_address.as_str(),
+        ) {
+            ("" | "0.0.0.0" | "::", given) if self.config.host_given => (given, given),
+            ("" | "0.0.0.0", found) => (found, "127.0.0.1"),
+            ("::", found) => (found, "::1"),
+            (host, _) => (host, host),
+        };
         Instance {
             app_id: self.config.app_id.clone(),
             namespace: self.config.namespace().to_owned(),
-            host: match self.config.internal_host.as_str() {
-                // Peers must be able to reach what we listen on: a loopback address stays one.
-                "" | "0.0.0.0" | "::" => self.config.host_address.clone(),
-                host => host.to_owned(),
-            },
+            host: host.to_owned(),
+            near_host: near.to_owned(),
             internal_port: self.ports.internal_port,
             http_port: self.ports.http_port,
             grpc_port: self.ports.grpc_port,
@@ -428,6 +437,7 @@ impl Context<'_> {
                 .configuration
                 .enabled_features()
                 .into_iter()
+                .filter(|feature| !ABSENT.contains(feature))
                 .map(str::to_owned)
                 .collect(),
             http_endpoints: self

@@ -145,6 +145,8 @@ pub struct Config {
     pub configurations: Vec<PathBuf>,
     pub allowed_origins: String,
     pub body_limit: usize,
+    /// How long a request body may pause.
+    pub body_patience: Option<Duration>,
     pub header_limit: usize,
     pub graceful: Duration,
     pub block: Option<Duration>,
@@ -161,6 +163,8 @@ pub struct Config {
     pub app_token: Token,
     pub disable_h2c: bool,
     pub host_address: String,
+    /// Whether somebody chose `host_address`.
+    pub host_given: bool,
     pub host_name: String,
     pub pod_name: String,
     pub env_keys: String,
@@ -253,6 +257,7 @@ impl Config {
             resources: paths(&resources),
             configurations: paths(&flags.config),
             allowed_origins: flags.allowed_origins.clone(),
+            body_patience: Some(flags.request_body_idle_timeout).filter(|patience| !patience.is_zero()),
             body_limit: size(
                 ("max-body-size", flags.max_body_size.as_deref()),
                 flags.dapr_http_max_request_size.map(|megabytes| (megabytes, 20)),
@@ -285,6 +290,7 @@ impl Config {
             disable_h2c: environment
                 .get("DAPR_HTTP_DISABLE_H2C")
                 .is_some_and(|text| go::boolean(&text).unwrap_or(true)),
+            host_given: environment.get("DAPR_HOST_IP").is_some(),
             host_address: environment.get("DAPR_HOST_IP").unwrap_or_else(host_address),
             host_name: environment.host_name.clone(),
             pod_name: environment.get("POD_NAME").unwrap_or_default(),

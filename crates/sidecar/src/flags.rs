@@ -48,6 +48,10 @@ pub struct Flags {
     #[arg(long, default_value_t = 4096)]
     pub max_concurrent_requests: usize,
 
+    /// How long a request body may pause while the API waits for more of it; 0 is no limit
+    #[arg(long, default_value = "1m", value_parser = go_duration)]
+    pub request_body_idle_timeout: Duration,
+
     /// Time limit for asking the app whether it serves an input binding
     #[arg(long, default_value = "3s", value_parser = go_duration)]
     pub app_binding_options_timeout: Duration,

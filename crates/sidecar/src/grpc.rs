@@ -23,6 +23,7 @@ pub(crate) fn door(
         Config {
             app_id: config.app_id.clone(),
             body_limit: config.body_limit,
+            body_patience: config.body_patience,
             api_token: config.api_token.0.clone(),
             filter: Filter::new(
                 rules(&configuration.api.allowed),

@@ -51,8 +51,8 @@ pub(crate) enum Error {
     Assemble(#[from] assemble::Error),
     #[error(transparent)]
     Bind(#[from] bind::Error),
-    #[error("error setting tracing spec from env: {0}")]
-    TracingSpec(#[from] outrigger_resources::configuration::tracing::Error),
+    #[error(transparent)]
+    TracingSpec(#[from] tracing::Error),
     #[error("failed to setup tracing: {0}")]
     Tracing(#[from] trace::export::Error),
 }
@@ -293,6 +293,7 @@ fn open(
     let door = Door::new(
         outrigger_api_http::Config {
             body_limit: Some(config.body_limit),
+            body_patience: config.body_patience,
             api_token: config.api_token.0.clone(),
             allowed_origins: config.allowed_origins.clone(),
             filter: Filter::new(

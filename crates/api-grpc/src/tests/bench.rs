@@ -83,6 +83,8 @@ pub(super) struct Plan {
     pub(super) filter: Filter,
     /// Calls at once.
     pub(super) most: Option<usize>,
+    /// How long messages may pause.
+    pub(super) patience: Option<Duration>,
     /// Sampling rate; `None` turns tracing off.
     pub(super) rate: Option<&'static str>,
 }
@@ -213,6 +215,7 @@ impl Bench {
             Config {
                 app_id: "shop".to_owned(),
                 body_limit: LIMIT,
+                body_patience: plan.patience,
                 api_token: plan.token.to_owned(),
                 filter: plan.filter,
                 admission: Admission::new(plan.most),
@@ -462,6 +465,7 @@ fn setup<C>(log: &Log, config: C) -> Setup<C> {
             app_id: "shop".to_owned(),
             namespace: "default".to_owned(),
             host: "127.0.0.1".to_owned(),
+            near_host: "127.0.0.1".to_owned(),
             internal_port: 0,
             http_port: 0,
             grpc_port: 0,

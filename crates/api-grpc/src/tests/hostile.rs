@@ -1,13 +1,15 @@
 //! Nonsense gets a refusal or a reset, and the door goes on.
 
-use super::bench::Bench;
+use super::bench::{Bench, Plan};
 use super::requests::framed;
 use bytes::Bytes;
+use futures::StreamExt as _;
 use http_body::Frame;
 use outrigger_channel::body::{Body, Error};
 use outrigger_proto::dapr::runtime::v1 as proto;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -136,6 +138,138 @@ async fn answers_stay_small() {
     let (code, message) = answer.status();
     assert_eq!((code, message.len() / 1024), (3, 7));
     assert!(message.starts_with("input key/keyPrefix 'éé") && message.ends_with('é'));
+}
+
+/// Says nothing more after one piece.
+struct Stopping(Option<Bytes>);
+
+impl http_body::Body for Stopping {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match self.get_mut().0.take() {
+            Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+#[tokio::test]
+async fn messages_that_stop_and_streams_that_pause() {
+    let patience = Duration::from_millis(100);
+    let mut bench = Bench::with(Plan {
+        patience: Some(patience),
+        ..Plan::default()
+    })
+    .await;
+    for piece in [&b""[..], b"\0\0", b"\0\0\0\0\x09abc"] {
+        let body = Body::stream(Stopping(Some(Bytes::from_static(piece))));
+        let answer = bench
+            .ask("/dapr.proto.runtime.v1.Dapr/SaveState", &[], body)
+            .await;
+        let (code, message) = answer.status();
+        assert!(
+            code != 0 && message.contains("nothing came for 100ms"),
+            "{code} {message}"
+        );
+    }
+    // A subscription may be silent for as long as it likes.
+    let initial = proto::SubscribeTopicEventsRequestInitialAlpha1 {
+        pubsub_name: "p".to_owned(),
+        topic: "t".to_owned(),
+        ..Default::default()
+    };
+    let first = proto::SubscribeTopicEventsRequestAlpha1 {
+        subscribe_topic_events_request_type: Some(
+            proto::subscribe_topic_events_request_alpha1::SubscribeTopicEventsRequestType::InitialRequest(
+                initial,
+            ),
+        ),
+    };
+    let requests = futures::stream::iter([first]).chain(futures::stream::pending());
+    let mut events = bench
+        .client
+        .subscribe_topic_events_alpha1(requests)
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(
+        events.message().await.unwrap().is_some(),
+        "the subscription has begun"
+    );
+    let more = tokio::time::timeout(patience * 5, events.message()).await;
+    assert!(more.is_err(), "{more:?}");
+}
+
+/// Frames as HTTP/2 has them: length, type, flags, stream.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Floods of header blocks, settings, pings and resets end with the connection, long before they take memory.
+#[tokio::test]
+async fn floods_of_frames() {
+    let (headers, reset, settings, continuation) = (1, 3, 4, 9);
+    let mut bench = Bench::new().await;
+    let begin = [
+        &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
+        &frame(settings, 0, 0, &[]),
+    ]
+    .concat();
+    // A literal field that is not indexed: `x: xxx…`.
+    let field = [&[0x00, 0x01, b'x', 0x7f, 0x81, 0x7e][..], &[b'x'; 16_256]].concat();
+    // `:method: GET`, `:scheme: http`, `:path: /`: a request that is reset at once.
+    let request = |stream| {
+        [
+            frame(headers, 0x4, stream, &[0x82, 0x86, 0x84]),
+            frame(reset, 0, stream, &[0, 0, 0, 8]),
+        ]
+        .concat()
+    };
+    let rows: [(&str, Vec<u8>, Box<dyn Fn(u32) -> Vec<u8>>); 2] = [
+        (
+            "a header list without end",
+            frame(headers, 0, 1, &[0x82, 0x86, 0x84]),
+            Box::new(move |_| frame(continuation, 0, 1, &field)),
+        ),
+        (
+            "resets",
+            Vec::new(),
+            Box::new(move |round| request(2 * round + 1)),
+        ),
+    ];
+    for (what, first, next) in rows {
+        let mut stream = TcpStream::connect(&bench.address).await.unwrap();
+        stream.write_all(&[begin.clone(), first].concat()).await.unwrap();
+        let (mut reading, mut writing) = stream.split();
+        let flood = async {
+            for round in 0..100_000 {
+                if writing.write_all(&next(round)).await.is_err() {
+                    return true;
+                }
+            }
+            false
+        };
+        // Read on, so that a door that answers each frame is not held up by us.
+        let drain = async {
+            let mut sink = vec![0; 64 << 10];
+            while reading.read(&mut sink).await.is_ok_and(|read| read > 0) {}
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(60), async {
+            tokio::select! {
+                ended = flood => ended,
+                () = drain => true,
+            }
+        });
+        assert!(ended.await.expect(what), "{what}: all of it was taken");
+        bench
+            .client
+            .get_metadata(proto::GetMetadataRequest {})
+            .await
+            .expect("the door goes on");
+    }
 }
 
 /// Breaks off after one piece.

@@ -1,4 +1,4 @@
-//! `--max-body-size`, while the body streams in.
+//! `--max-body-size` and `--request-body-idle-timeout`, while the body streams in.
 //!
 //! INVARIANT: nothing larger than the limit is handed on. There is no 413: who reads the body gets an error and reports
 //! it like any other failure to read (COMPAT pkg/api/http/middlewares.go).
@@ -10,16 +10,17 @@ use outrigger_channel::body::{Body, Error};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 /// COMPAT(dapr/kit streams): the text.
 #[derive(Debug, thiserror::Error)]
 #[error("stream too large")]
 struct TooLarge;
 
-/// The request's body, bounded by `limit` bytes if there is one. Bodies that announce a length within the limit pass as
-/// they are: hyper holds them to it.
-pub(crate) fn limited(body: Incoming, limit: Option<usize>) -> Body {
-    let body = Body::from(body);
+/// The request's body, bounded by `limit` bytes if there is one, and by `patience` while it is waited for. Bodies that
+/// announce a length within the limit are not counted: hyper holds them to it.
+pub(crate) fn limited(body: Incoming, limit: Option<usize>, patience: Option<Duration>) -> Body {
+    let body = Body::patient(body, patience);
     match limit {
         Some(limit) if !fits(&body, limit) => Body::stream(Limited {
             left: u64::try_from(limit).unwrap_or(u64::MAX),

@@ -2,6 +2,9 @@
 
 use super::bench::Bench;
 use crate::Config;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 /// What the door may do with them.
 enum Expect {
@@ -34,6 +37,9 @@ async fn refused_and_unharmed() {
     let long = |length: usize| format!("content-length: {length}\r\n");
     let many: Vec<u8> = (0..200)
         .flat_map(|number| format!("h{number}: 1\r\n").into_bytes())
+        .collect();
+    let wide: Vec<u8> = (0..80)
+        .flat_map(|number| format!("h{number}: {}\r\n", "x".repeat(1024)).into_bytes())
         .collect();
     let nested = [
         r#"[{"key":"k","value":"#,
@@ -121,6 +127,21 @@ async fn refused_and_unharmed() {
             Answer(400, ""),
         ),
         ("too many headers", get("/x").replace_host(&many), Answer(431, "")),
+        (
+            "too much in headers",
+            get("/x").replace_host(&wide),
+            Answer(431, ""),
+        ),
+        (
+            "one header without end",
+            [&b"GET /x HTTP/1.1\r\nx: "[..], &[b'x'; 1 << 20]].concat(),
+            Answer(431, ""),
+        ),
+        (
+            "one line without end",
+            [&b"GET /"[..], &[b'x'; 1 << 20]].concat(),
+            Answer(431, ""),
+        ),
         (
             "a chunk size that is none",
             post("/v1.0/state/s", chunked, b"zz\r\nabc\r\n0\r\n\r\n"),
@@ -264,6 +285,61 @@ async fn refused_and_unharmed() {
     bench.raw(endless).await;
     assert_eq!(bench.ask("GET /v1.0/healthz", &[], "").await.status, 204);
     assert!(!bench.logged().contains("panicked"), "{}", bench.logged());
+}
+
+/// What stops in the middle is given up after the time allowed; the connection goes with it.
+#[tokio::test]
+async fn bodies_that_stop() {
+    let bench = Bench::new(Config {
+        body_patience: Some(Duration::from_millis(100)),
+        ..Config::default()
+    })
+    .await;
+    let short = "content-length: 10\r\n";
+    let chunked = "transfer-encoding: chunked\r\n";
+    for (line, length, body, status) in [
+        ("POST /v1.0/state/s", short, "[{", 400),
+        ("POST /v1.0/state/s", chunked, "2\r\n[{\r\n", 400),
+        ("POST /v1.0/state/s", chunked, "", 400),
+        ("POST /v1.0/publish/p/t", short, "ab", 500),
+        ("PUT /v1.0/metadata/k", short, "ab", 400),
+    ] {
+        let request = format!("{line} HTTP/1.1\r\nhost: d\r\n{length}\r\n{body}");
+        let answer = bench.raw(request).await.unwrap();
+        assert_eq!(answer.status, status, "{line}: {answer:?}");
+        assert!(
+            answer.body.contains("nothing came for 100ms"),
+            "{line}: {answer:?}"
+        );
+    }
+    assert_eq!(bench.ask("POST /v1.0/state/s", &[], "[]").await.status, 204);
+}
+
+/// Who says that nothing more will come gets all answers, and is let go then.
+#[tokio::test]
+async fn half_closed_connections() {
+    let bench = Bench::new(Config::default()).await;
+    let one = "GET /v1.0/healthz HTTP/1.1\r\nhost: d\r\n\r\n";
+    for (what, requests) in [
+        ("before anything", 0),
+        ("after one", 1),
+        ("after three at once", 3),
+    ] {
+        let mut stream = TcpStream::connect(bench.address).await.unwrap();
+        stream.write_all(one.repeat(requests).as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answers = String::new();
+        let reading = stream.read_to_string(&mut answers);
+        tokio::time::timeout(Duration::from_secs(10), reading)
+            .await
+            .expect(what)
+            .unwrap();
+        assert_eq!(
+            answers.matches("HTTP/1.1 204").count(),
+            requests,
+            "{what}: {answers}"
+        );
+    }
 }
 
 /// A length is only announced: memory is taken for what arrives, also where no limit is set.

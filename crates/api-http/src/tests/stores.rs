@@ -78,7 +78,7 @@ async fn subscriptions_call_the_app() {
         }
     };
     let told = tokio::time::timeout(Duration::from_secs(10), told).await.unwrap();
-    assert_eq!(told, ["POST configuration/c/a?"]);
+    assert_eq!(told, ["POST /configuration/c/a?"]);
     let line = format!("GET /v1.0-alpha1/configuration/c/{id}/unsubscribe");
     check(&bench, &[(&line, "", 200, r#"{"ok":true}"#)]).await;
 }

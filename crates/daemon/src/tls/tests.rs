@@ -10,31 +10,54 @@ use std::sync::Arc;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// An authority, and a certificate of it for `localhost`.
-struct Pki {
-    root: String,
-    certificate: String,
-    key: String,
-}
-
-fn pki() -> Pki {
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority_key = KeyPair::generate().unwrap();
-    let root = authority.self_signed(&authority_key).unwrap();
-    let issuer = Issuer::new(authority, authority_key);
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec!["localhost".to_owned()])
-        .unwrap()
-        .signed_by(&key, &issuer)
-        .unwrap();
-    Pki {
-        root: root.pem(),
-        certificate: leaf.pem(),
-        key: key.serialize_pem(),
-    }
+pub(crate) struct Pki {
+    pub(crate) root: String,
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
 impl Pki {
+    pub(crate) fn new() -> Self {
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority_key = KeyPair::generate().unwrap();
+        let root = authority.self_signed(&authority_key).unwrap();
+        let issuer = Issuer::new(authority, authority_key);
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec!["localhost".to_owned()])
+            .unwrap()
+            .signed_by(&key, &issuer)
+            .unwrap();
+        Self {
+            root: root.pem(),
+            certificate: leaf.pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
+    /// A server with our certificate, which asks clients for one of `clients`.
+    pub(crate) fn server(&self, clients: Option<&Self>) -> TlsAcceptor {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(clients) => {
+                let roots = super::roots(&Trust::Only(pem(&clients.root))).unwrap().unwrap();
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                    .build()
+                    .unwrap();
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let chain = vec![CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
+        let mut config = builder.with_single_cert(chain, key).unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        TlsAcceptor::from(Arc::new(config))
+    }
+
     fn identity(&self) -> Identity<'_> {
         Identity {
             certificate: pem(&self.certificate),
@@ -48,27 +71,6 @@ fn pem(text: &str) -> Pem<'_> {
         field: "clientTLS.x",
         text,
     }
-}
-
-/// A server with a certificate of `pki`, which asks clients for one of `clients`.
-fn server(pki: &Pki, clients: Option<&Pki>) -> TlsAcceptor {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .unwrap();
-    let builder = match clients {
-        None => builder.with_no_client_auth(),
-        Some(clients) => {
-            let roots = super::roots(&Trust::Only(pem(&clients.root))).unwrap().unwrap();
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .build()
-                .unwrap();
-            builder.with_client_cert_verifier(verifier)
-        }
-    };
-    let chain = vec![CertificateDer::from_pem_slice(pki.certificate.as_bytes()).unwrap()];
-    let key = PrivateKeyDer::from_pem_slice(pki.key.as_bytes()).unwrap();
-    TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).unwrap()))
 }
 
 /// Shakes hands and exchanges a byte, since a server's refusal of a client arrives after the client's handshake.
@@ -97,7 +99,7 @@ async fn meet(settings: &Client<'_>, acceptor: TlsAcceptor) -> Result<(), String
 
 #[tokio::test]
 async fn who_is_trusted() {
-    let (ours, theirs) = (pki(), pki());
+    let (ours, theirs) = (Pki::new(), Pki::new());
     let both = format!("{}\n{}", theirs.root, ours.root);
     for (what, settings, expected) in [
         ("its authority", Trust::Only(pem(&ours.root)), None),
@@ -114,7 +116,7 @@ async fn who_is_trusted() {
             trust: settings,
             ..Client::default()
         };
-        let outcome = meet(&settings, server(&ours, None)).await;
+        let outcome = meet(&settings, ours.server(None)).await;
         match expected {
             None => assert_eq!(outcome, Ok(()), "{what}"),
             Some(text) => assert!(
@@ -127,7 +129,7 @@ async fn who_is_trusted() {
 
 #[tokio::test]
 async fn who_we_are() {
-    let (ours, theirs) = (pki(), pki());
+    let (ours, theirs) = (Pki::new(), Pki::new());
     for (what, identity, expected) in [
         ("known", Some(ours.identity()), Ok(())),
         ("unknown", Some(theirs.identity()), Err("remote error: tls: ")),
@@ -138,7 +140,7 @@ async fn who_we_are() {
             identity,
             ..Client::default()
         };
-        let outcome = meet(&settings, server(&ours, Some(&ours))).await;
+        let outcome = meet(&settings, ours.server(Some(&ours))).await;
         match expected {
             Ok(()) => assert_eq!(outcome, Ok(()), "{what}"),
             Err(text) => assert!(
@@ -151,7 +153,7 @@ async fn who_we_are() {
 
 #[test]
 fn what_cannot_be_used_is_named() {
-    let (one, other) = (pki(), pki());
+    let (one, other) = (Pki::new(), Pki::new());
     let garbled = one.certificate.replacen("MII", "M!I", 1);
     let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let root = |text| Client {
@@ -238,7 +240,7 @@ fn renegotiation_is_judged() {
 
 #[test]
 fn keys_are_not_shown() {
-    let one = pki();
+    let one = Pki::new();
     let settings = Client {
         trust: Trust::Only(pem(&one.root)),
         identity: Some(one.identity()),

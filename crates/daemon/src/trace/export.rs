@@ -3,8 +3,8 @@
 //! One task, the [`Pump`], gathers spans into batches and hands each batch to every exporter at the same time. A batch
 //! that cannot be delivered after a few tries is dropped with a log line: collectors are allowed to be away.
 //!
-//! Deliberately absent: TLS. Until the workspace has a TLS stack, an endpoint that asks for it is refused at start
-//! ([`Error::Tls`]) rather than spoken to in clear.
+//! `https://` endpoints are spoken to over TLS. An authority or client certificate that cannot be read is an error at start
+//! ([`Error::Tls`]), never a reason to go on in clear.
 
 mod client;
 mod otlp;
@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use super::{Finished, Settings as TracerSettings, Sink};
 use crate::drain::Watch;
 use crate::log::Log;
+use crate::tls;
 
 /// An exporter to set up.
 #[derive(Clone)]
@@ -46,6 +47,10 @@ pub struct Otlp {
     pub headers: Vec<(String, String)>,
     /// For one try.
     pub timeout: Duration,
+    /// Certificate authorities in PEM form, accepted instead of the machine's.
+    pub authorities: Option<String>,
+    /// Certificate chain and private key in PEM form, for collectors that ask who we are.
+    pub identity: Option<(String, String)>,
 }
 
 /// How OTLP travels.
@@ -61,10 +66,8 @@ pub enum Protocol {
 pub enum Error {
     #[error("tracing endpoint \"{0}\" is no URL or host:port")]
     Endpoint(String),
-    #[error(
-        "tracing endpoint \"{0}\" asks for TLS, which this build cannot do yet: use http:// or, for OTLP, set isSecure to false"
-    )]
-    Tls(String),
+    #[error("TLS for tracing endpoint \"{endpoint}\": {source}")]
+    Tls { endpoint: String, source: tls::Error },
     #[error("tracing header \"{0}\" is not a valid HTTP header")]
     Header(String),
 }
@@ -215,27 +218,20 @@ impl Exporter {
         Ok(match settings {
             Settings::Stdout => Self::Stdout,
             Settings::Zipkin { endpoint } => {
-                let mut endpoint =
-                    client::Endpoint::new(endpoint, false, "/api/v2/spans", ZIPKIN_TIMEOUT, &[])?;
-                endpoint.over_http("application/json");
-                Self::Zipkin(endpoint)
+                let url = client::url(endpoint, false, "/api/v2/spans")?;
+                let endpoint = client::Endpoint::new(url, ZIPKIN_TIMEOUT, &[], &tls::Client::default())?;
+                Self::Zipkin(endpoint.over_http("application/json"))
             }
             Settings::Otlp(otlp) => {
                 let path = match otlp.protocol {
                     Protocol::Http => "/v1/traces",
                     Protocol::Grpc => "",
                 };
-                let mut endpoint =
-                    client::Endpoint::new(&otlp.endpoint, otlp.secure, path, otlp.timeout, &otlp.headers)?;
+                let url = client::url(&otlp.endpoint, otlp.secure, path)?;
+                let endpoint = client::Endpoint::new(url, otlp.timeout, &otlp.headers, &otlp.tls())?;
                 match otlp.protocol {
-                    Protocol::Http => {
-                        endpoint.over_http("application/x-protobuf");
-                        Self::OtlpHttp(endpoint)
-                    }
-                    Protocol::Grpc => {
-                        endpoint.over_grpc(otlp::EXPORT)?;
-                        Self::OtlpGrpc(endpoint)
-                    }
+                    Protocol::Http => Self::OtlpHttp(endpoint.over_http("application/x-protobuf")),
+                    Protocol::Grpc => Self::OtlpGrpc(endpoint.over_grpc(otlp::EXPORT)?),
                 }
             }
         })
@@ -257,6 +253,24 @@ impl Exporter {
             Self::Zipkin(endpoint) => endpoint.post(zipkin::encode(batch, resource).into()).await,
             Self::OtlpHttp(endpoint) => endpoint.post(otlp::encode(batch, resource).into()).await,
             Self::OtlpGrpc(endpoint) => endpoint.call(&otlp::encode(batch, resource)).await,
+        }
+    }
+}
+
+impl Otlp {
+    fn tls(&self) -> tls::Client<'_> {
+        let pem = |field, text| tls::Pem { field, text };
+        let identity = self.identity.as_ref().map(|(certificate, key)| tls::Identity {
+            certificate: pem("the client certificate", certificate),
+            key: pem("the client key", key),
+        });
+        tls::Client {
+            trust: match &self.authorities {
+                Some(text) => tls::Trust::Only(pem("the collector's authority", text)),
+                None => tls::Trust::System,
+            },
+            identity,
+            protocols: &[],
         }
     }
 }
@@ -289,6 +303,8 @@ impl std::fmt::Debug for Otlp {
             .field("secure", &self.secure)
             .field("headers", &names)
             .field("timeout", &self.timeout)
+            .field("authorities", &self.authorities.is_some())
+            .field("identity", &self.identity.is_some())
             .finish()
     }
 }

@@ -1,8 +1,17 @@
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use outrigger_proto::opentelemetry::collector::trace::v1::ExportTraceServiceRequest;
 
@@ -10,8 +19,10 @@ use super::baggage::Baggage;
 use super::export::{self, Otlp, Protocol};
 use super::{Context, Kind, Sampler, Settings, Span, Tracer};
 use crate::drain;
+use crate::drain::serve::{self, Accept, Listener};
 use crate::tasks::{OnExit, Tasks};
 use crate::testing;
+use crate::tls::tests::Pki;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const SPAN: &str = "b7ad6b7169203331";
@@ -230,16 +241,18 @@ fn unusable_endpoints_are_refused_at_start() {
             secure,
             headers: vec![(header.to_owned(), "secret-value".to_owned())],
             timeout: Duration::from_secs(1),
+            authorities: Some("secret-value".to_owned()),
+            identity: None,
         })
     };
     let rows = [
         (
             otlp("collector:4317", true, "k"),
-            "tracing endpoint \"collector:4317\" asks for TLS",
+            "TLS for tracing endpoint \"https://collector:4317/\": the collector's authority holds no certificate",
         ),
         (
             otlp("https://collector:4317", false, "k"),
-            "tracing endpoint \"https://collector:4317\" asks for TLS",
+            "TLS for tracing endpoint \"https://collector:4317/\": the collector's authority holds no certificate",
         ),
         (
             otlp("ftp://collector", false, "k"),
@@ -255,9 +268,9 @@ fn unusable_endpoints_are_refused_at_start() {
         ),
         (
             export::Settings::Zipkin {
-                endpoint: "https://me:secret-value@zipkin/api/v2/spans?key=secret-value".to_owned(),
+                endpoint: "ftp://me:secret-value@zipkin/api/v2/spans?key=secret-value".to_owned(),
             },
-            "tracing endpoint \"https://zipkin/api/v2/spans\" asks for TLS",
+            "tracing endpoint \"ftp://zipkin/api/v2/spans\" is no URL or host:port",
         ),
     ];
     for (exporter, expect) in rows {
@@ -393,11 +406,8 @@ async fn zipkin() {
 async fn otlp_over_http_retries_and_reads_back_with_the_generated_types() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let exporting = Exporting::start(export::Settings::Otlp(Otlp {
-        protocol: Protocol::Http,
-        endpoint: listener.local_addr().unwrap().to_string(),
         secure: false,
-        headers: vec![("X-Api-Key".to_owned(), "k".to_owned())],
-        timeout: Duration::from_secs(10),
+        ..otlp(Protocol::Http, listener.local_addr().unwrap().to_string())
     }));
     let (_, first) = request(&listener, BUSY).await;
     let (head, body) = request(&listener, OK).await;
@@ -452,27 +462,30 @@ async fn otlp_over_http_retries_and_reads_back_with_the_generated_types() {
     assert_eq!(exporting.finish().await, "");
 }
 
-#[tokio::test]
-async fn otlp_over_grpc() {
-    use std::convert::Infallible;
-    use std::sync::{Arc, Mutex};
+/// A collector that answers `200`, with a gRPC status behind the body, and keeps what it was sent.
+struct Collector {
+    address: std::net::SocketAddr,
+    seen: Arc<Mutex<Vec<(http::request::Parts, Bytes)>>>,
+    trigger: drain::Trigger,
+    tasks: Tasks,
+}
 
-    use bytes::Bytes;
-    use http::{HeaderMap, HeaderValue, Request, Response};
-    use http_body_util::{BodyExt, Full};
-    use hyper::body::Incoming;
-    use hyper::service::service_fn;
-
-    for (status, warning) in [("0", ""), ("3", "answered gRPC status 3: bad\" app_id")] {
+impl Collector {
+    /// `layer` makes the server's connections of a plain listener.
+    async fn start<A: Accept>(
+        status: &'static str,
+        protocol: serve::Protocol,
+        layer: impl FnOnce(Listener) -> A,
+    ) -> Self {
         let (log, _) = testing::log();
         let (trigger, watch) = drain::channel();
         let tasks = Tasks::new(&log, drain::channel().0);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let collector = {
+        let service = {
             let seen = Arc::clone(&seen);
-            move |_: &_| {
+            move |_: &A::Io| {
                 let seen = Arc::clone(&seen);
                 service_fn(move |request: Request<Incoming>| {
                     let seen = Arc::clone(&seen);
@@ -491,35 +504,54 @@ async fn otlp_over_grpc() {
             }
         };
         let spawner = tasks.spawner();
-        let options = drain::serve::Options {
-            protocol: drain::serve::Protocol::Http2,
+        let options = serve::Options {
+            protocol,
             ..Default::default()
         };
+        let listener = layer(Listener::from(listener));
         tasks.spawn("collector", OnExit::Log, async move {
-            drain::serve::serve(
-                drain::serve::Listener::from(listener),
-                collector,
-                watch,
-                options,
-                &spawner,
-                &log,
-            )
-            .await;
+            serve::serve(listener, service, watch, options, &spawner, &log).await;
         });
+        Self {
+            address,
+            seen,
+            trigger,
+            tasks,
+        }
+    }
 
-        let exporting = Exporting::start(export::Settings::Otlp(Otlp {
-            protocol: Protocol::Grpc,
-            endpoint: format!("http://{address}"),
-            secure: true,
-            headers: vec![("api-key".to_owned(), "k".to_owned())],
-            timeout: Duration::from_secs(10),
-        }));
+    /// What it was sent.
+    async fn finish(self) -> Vec<(http::request::Parts, Bytes)> {
+        self.trigger.fire();
+        self.tasks.join(Duration::from_secs(60)).await.unwrap();
+        std::mem::take(&mut *self.seen.lock().unwrap())
+    }
+}
+
+fn otlp(protocol: Protocol, endpoint: String) -> Otlp {
+    Otlp {
+        protocol,
+        endpoint,
+        secure: true,
+        headers: vec![("X-Api-Key".to_owned(), "k".to_owned())],
+        timeout: Duration::from_secs(10),
+        authorities: None,
+        identity: None,
+    }
+}
+
+#[tokio::test]
+async fn otlp_over_grpc() {
+    for (status, warning) in [("0", ""), ("3", "answered gRPC status 3: bad\" app_id")] {
+        let collector = Collector::start(status, serve::Protocol::Http2, |listener| listener).await;
+        let endpoint = format!("http://{}", collector.address);
+        let exporting = Exporting::start(export::Settings::Otlp(otlp(Protocol::Grpc, endpoint)));
         let lines = exporting.finish().await;
         assert!(
             lines.contains(warning.split('"').next().unwrap()) && lines.is_empty() == warning.is_empty(),
             "{lines}"
         );
-        let seen = std::mem::take(&mut *seen.lock().unwrap());
+        let seen = collector.finish().await;
         let [(head, body)] = seen.as_slice() else {
             panic!("{seen:?}")
         };
@@ -531,7 +563,7 @@ async fn otlp_over_grpc() {
             (
                 &head.headers["content-type"],
                 &head.headers["te"],
-                &head.headers["api-key"]
+                &head.headers["x-api-key"]
             ),
             (
                 &HeaderValue::from_static("application/grpc"),
@@ -545,9 +577,77 @@ async fn otlp_over_grpc() {
         );
         let message = ExportTraceServiceRequest::decode(&body[5..]).unwrap();
         assert_eq!(message.resource_spans[0].scope_spans[0].spans.len(), 2);
-        trigger.fire();
-        tasks.join(Duration::from_secs(60)).await.unwrap();
     }
+}
+
+/// Connections after a TLS handshake.
+struct Secured(Listener, TlsAcceptor);
+
+impl Accept for Secured {
+    type Io = tokio_rustls::server::TlsStream<serve::Socket>;
+    type Handshake = Pin<Box<dyn Future<Output = std::io::Result<Self::Io>> + Send>>;
+
+    async fn accept(&mut self) -> std::io::Result<Self::Handshake> {
+        let (plain, acceptor) = (self.0.accept().await?, self.1.clone());
+        Ok(Box::pin(async move { acceptor.accept(plain.await?).await }))
+    }
+}
+
+#[tokio::test]
+async fn collectors_behind_tls() {
+    let (ours, theirs) = (Pki::new(), Pki::new());
+    let identity = || Some((theirs.certificate.clone(), theirs.key.clone()));
+    // Whether the server asks who we are, and the part of the log that says why nothing arrived.
+    let rows = [
+        ("its authority", false, Some(&ours), None, ""),
+        ("its authority, and who we are", true, Some(&ours), identity(), ""),
+        ("another authority", false, Some(&theirs), None, "certificate"),
+        ("the machine's authorities", false, None, None, "certificate"),
+        ("not who we are", true, Some(&ours), None, "ertificate"),
+    ];
+    for protocol in [Protocol::Grpc, Protocol::Http] {
+        for (what, asks, authority, identity, warning) in &rows {
+            let acceptor = ours.server(asks.then_some(&theirs));
+            let collector =
+                Collector::start("0", serve::Protocol::Auto, |plain| Secured(plain, acceptor)).await;
+            let endpoint = format!("localhost:{}", collector.address.port());
+            let exporting = Exporting::start(export::Settings::Otlp(Otlp {
+                authorities: authority.map(|pki| pki.root.clone()),
+                identity: identity.clone(),
+                ..otlp(protocol, endpoint)
+            }));
+            let lines = exporting.finish().await;
+            let arrived = collector.finish().await;
+            let what = format!("{protocol:?}, {what}: {lines}");
+            assert_eq!(lines.is_empty(), warning.is_empty(), "{what}");
+            assert!(lines.contains(warning), "{what}");
+            assert_eq!(arrived.len(), usize::from(warning.is_empty()), "{what}");
+            if let [(head, _)] = arrived.as_slice() {
+                assert_eq!(head.headers["x-api-key"], "k", "{what}");
+            }
+        }
+    }
+    let acceptor = ours.server(None);
+    let collector = Collector::start("0", serve::Protocol::Auto, |plain| Secured(plain, acceptor)).await;
+    let endpoint = format!("https://localhost:{}/api/v2/spans", collector.address.port());
+    let lines = Exporting::start(export::Settings::Zipkin { endpoint })
+        .finish()
+        .await;
+    assert!(lines.contains("certificate"), "{lines}");
+    assert_eq!(collector.finish().await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_collector_that_says_nothing_is_waited_for_as_long_as_stated() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let exporting = Exporting::start(export::Settings::Otlp(Otlp {
+        timeout: Duration::from_millis(50),
+        ..otlp(Protocol::Http, endpoint)
+    }));
+    let (_held, _) = listener.accept().await.unwrap();
+    let lines = exporting.finish().await;
+    assert!(lines.contains("no answer within 50ms"), "{lines}");
 }
 
 #[tokio::test]

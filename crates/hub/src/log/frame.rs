@@ -25,6 +25,8 @@ pub(crate) const FRAME_HEADER: usize = 40;
 pub(crate) const FRAME_MAGIC: [u8; 4] = *b"\xF4OHF";
 const SEGMENT_MAGIC: [u8; 8] = *b"ORHUBLOG";
 const VERSION: u32 = 1;
+/// Bytes of the shortest record: its length and kind. A frame that claims more of them than fit is damage.
+const MIN_RECORD: u64 = 5;
 /// Most bytes of one frame's payload; a length above it is damage.
 pub(crate) const MAX_PAYLOAD: usize = 128 << 20;
 
@@ -113,7 +115,8 @@ impl FrameHeader {
             synced: u64_at(header, 24),
             written: u64_at(header, 32),
         };
-        (found.length as usize <= MAX_PAYLOAD && found.records > 0).then_some(found)
+        let fits = u64::from(found.records) * MIN_RECORD <= u64::from(found.length);
+        (found.length as usize <= MAX_PAYLOAD && found.records > 0 && fits).then_some(found)
     }
 
     fn encode(&self) -> [u8; FRAME_HEADER] {
@@ -131,6 +134,12 @@ impl FrameHeader {
     /// Whether `payload` is the one this header was written for.
     pub(crate) fn fits(&self, log: u64, payload: &[u8]) -> bool {
         self.length as usize == payload.len() && self.checksum == frame_checksum(log, &self.encode(), payload)
+    }
+
+    /// The same for a payload of the right length, by its CRC32C.
+    pub(crate) fn fits_sum(&self, log: u64, payload: u32) -> bool {
+        let header = header_checksum(log, &self.encode());
+        self.checksum == crc32c::crc32c_combine(header, payload, self.length as usize)
     }
 }
 
@@ -150,10 +159,14 @@ pub(crate) fn seal(frame: &mut [u8], log: u64, records: u32, sequence: u64, sync
 }
 
 fn frame_checksum(log: u64, header: &[u8; FRAME_HEADER], payload: &[u8]) -> u32 {
+    crc32c::crc32c_append(header_checksum(log, header), payload)
+}
+
+/// Of what goes before the payload.
+fn header_checksum(log: u64, header: &[u8; FRAME_HEADER]) -> u32 {
     let mut sum = crc32c::crc32c(&log.to_le_bytes());
     sum = crc32c::crc32c_append(sum, &header[4..8]);
-    sum = crc32c::crc32c_append(sum, &header[12..]);
-    crc32c::crc32c_append(sum, payload)
+    crc32c::crc32c_append(sum, &header[12..])
 }
 
 fn segment_checksum(header: &[u8; SEGMENT_HEADER]) -> u32 {

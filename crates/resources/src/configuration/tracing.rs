@@ -34,7 +34,8 @@ pub struct Otel {
     pub protocol: String,
     pub endpoint_address: String,
     pub is_secure: bool,
-    /// `name=value`, the value percent-encoded; may hold credentials.
+    /// `name=value`; may hold credentials. A document may also say `{name, value}`, as those of Kubernetes do.
+    #[serde(deserialize_with = "header_texts")]
     pub headers: Vec<String>,
     #[serde(deserialize_with = "optional_duration")]
     pub timeout: Option<Duration>,
@@ -136,12 +137,13 @@ impl Tracing {
 }
 
 impl Otel {
-    /// The headers as pairs, values decoded.
-    pub fn header_pairs(&self) -> Result<Vec<(String, String)>, Error> {
-        if self.headers.is_empty() {
-            return Ok(Vec::new());
-        }
-        headers(&self.headers.join(","))
+    /// The headers as pairs. COMPAT(pkg/runtime/runtime.go, parseOtelHeaders): values are taken as they are, and what has no `=`
+    /// is left out.
+    pub fn header_pairs(&self) -> Vec<(String, String)> {
+        let pairs = self.headers.iter().filter_map(|header| header.split_once('='));
+        pairs
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
     }
 }
 
@@ -178,6 +180,21 @@ fn unescape(text: &str) -> Option<String> {
         String::from_utf8(bytes)
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
     )
+}
+
+fn header_texts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Header {
+        Text(String),
+        Pair { name: String, value: String },
+    }
+    let headers = Option::<Vec<Header>>::deserialize(from)?.unwrap_or_default();
+    let texts = headers.into_iter().map(|header| match header {
+        Header::Text(text) => text,
+        Header::Pair { name, value } => format!("{name}={value}"),
+    });
+    Ok(texts.collect())
 }
 
 /// Go syntax in quotes or plain; a bare number is refused, as by the reference.

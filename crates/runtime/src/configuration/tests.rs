@@ -110,7 +110,7 @@ async fn the_app_is_told() {
     stage.settings.set("other", "1");
     stage.settings.set("a", "1");
     let (call, body) = stage.told.recv().await.unwrap();
-    assert_eq!(call, "POST configuration/c/a");
+    assert_eq!(call, "POST /configuration/c/a");
     assert_eq!(
         body,
         format!(r#"{{"id":"{id}","items":{{"a":{{"value":"1","version":"2"}}}}}}"#)
@@ -143,7 +143,10 @@ async fn an_app_that_refuses_is_asked_again_as_the_policy_says() {
         .unwrap();
     stage.settings.set("refused", "1");
     for _ in 0..3 {
-        assert_eq!(stage.told.recv().await.unwrap().0, "POST configuration/c/refused");
+        assert_eq!(
+            stage.told.recv().await.unwrap().0,
+            "POST /configuration/c/refused"
+        );
     }
     let failed = "error sending configuration item to the app: error sending configuration item to application, status 500";
     while !stage.bench.logged().contains(failed) {

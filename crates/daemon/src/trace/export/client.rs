@@ -11,17 +11,19 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
 use super::Error;
+use crate::tls;
 
 /// Where to send, and with which headers.
 pub(super) struct Endpoint {
     uri: Uri,
     headers: HeaderMap,
     timeout: Duration,
-    client: Client<HttpConnector, Full<Bytes>>,
+    /// Makes connections; what the tasks of `client` run on ends with it.
+    connector: tls::Connector,
+    client: tls::Web<Full<Bytes>>,
 }
 
 /// Why a batch was not taken.
@@ -36,29 +38,30 @@ pub(super) struct Failure {
 /// Answers are short; more than this is not one.
 const MAX_ANSWER: usize = 64 << 10;
 
+/// Where `address`, a URL or `host:port`, leads. `path` is used where it has none.
+pub(super) fn url(address: &str, secure: bool, path: &str) -> Result<Uri, Error> {
+    let invalid = || Error::Endpoint(shown(address));
+    let url = match address.split_once("://") {
+        Some(_) => address.to_owned(),
+        None => format!("{}://{address}", if secure { "https" } else { "http" }),
+    };
+    let mut parts = url.parse::<Uri>().map_err(|_| invalid())?.into_parts();
+    if !matches!(&parts.scheme, Some(scheme) if *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS) {
+        return Err(invalid());
+    }
+    if parts.path_and_query.as_ref().is_none_or(|path| path == "/") && !path.is_empty() {
+        parts.path_and_query = Some(path.parse().map_err(|_| invalid())?);
+    }
+    Uri::from_parts(parts).map_err(|_| invalid())
+}
+
 impl Endpoint {
-    /// `address` is a URL or `host:port`; `path` is used where it has none.
     pub(super) fn new(
-        address: &str,
-        secure: bool,
-        path: &str,
+        uri: Uri,
         timeout: Duration,
         headers: &[(String, String)],
+        trust: &tls::Client<'_>,
     ) -> Result<Self, Error> {
-        let invalid = || Error::Endpoint(shown(address));
-        let url = match address.split_once("://") {
-            Some(_) => address.to_owned(),
-            None => format!("{}://{address}", if secure { "https" } else { "http" }),
-        };
-        let mut parts = url.parse::<Uri>().map_err(|_| invalid())?.into_parts();
-        match &parts.scheme {
-            Some(scheme) if *scheme == Scheme::HTTP => {}
-            Some(scheme) if *scheme == Scheme::HTTPS => return Err(Error::Tls(shown(address))),
-            _ => return Err(invalid()),
-        }
-        if parts.path_and_query.as_ref().is_none_or(|path| path == "/") && !path.is_empty() {
-            parts.path_and_query = Some(path.parse().map_err(|_| invalid())?);
-        }
         let headers = headers
             .iter()
             .map(|(name, value)| {
@@ -68,22 +71,35 @@ impl Endpoint {
                 Ok((HeaderName::try_from(name).map_err(|_| header())?, value))
             })
             .collect::<Result<_, Error>>()?;
+        let nobody = tls::Client {
+            trust: tls::Trust::Nobody,
+            ..tls::Client::default()
+        };
+        // The machine's authorities are some hundred files: not read for nothing.
+        let is_secure = uri.scheme() == Some(&Scheme::HTTPS);
+        let config = tls::client(if is_secure { trust } else { &nobody });
+        let connector = tls::connector(config.map_err(|source| Error::Tls {
+            endpoint: shown(&uri.to_string()),
+            source,
+        })?);
         Ok(Self {
-            uri: Uri::from_parts(parts).map_err(|_| invalid())?,
+            uri,
             headers,
             timeout,
-            client: Client::builder(TokioExecutor::new()).build_http(),
+            client: Client::builder(TokioExecutor::new()).build(connector.clone()),
+            connector,
         })
     }
 
-    /// From now on, requests are posts of this type.
-    pub(super) fn over_http(&mut self, content_type: &'static str) {
+    /// Requests are posts of this type.
+    pub(super) fn over_http(mut self, content_type: &'static str) -> Self {
         self.headers
             .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        self
     }
 
-    /// From now on, requests are calls of this method.
-    pub(super) fn over_grpc(&mut self, method: &'static str) -> Result<(), Error> {
+    /// Requests are calls of this method.
+    pub(super) fn over_grpc(mut self, method: &'static str) -> Result<Self, Error> {
         let mut parts = self.uri.clone().into_parts();
         parts.path_and_query = Some(PathAndQuery::from_static(method));
         self.uri = Uri::from_parts(parts).map_err(|_| Error::Endpoint(self.to_string()))?;
@@ -92,8 +108,8 @@ impl Endpoint {
         self.headers.insert(TE, HeaderValue::from_static("trailers"));
         self.client = Client::builder(TokioExecutor::new())
             .http2_only(true)
-            .build_http();
-        Ok(())
+            .build(self.connector.clone());
+        Ok(self)
     }
 
     /// Posts a body; any 2xx is success.

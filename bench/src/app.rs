@@ -1,6 +1,6 @@
 //! The app behind a sidecar, as a process of its own: echoes, and counts what it is delivered.
 //!
-//! It answers `GET /dapr/subscribe` and `POST /echo`, and for each `POST /events` finds the stamp of the generator in the body,
+//! It answers `GET /dapr/subscribe`, `POST /echo`, and `POST /work` as an app with so many workers does; and for each `POST /events` finds the stamp of the generator in the body,
 //! whatever envelope is around it. `GET /bench/report` tells what came, `POST /bench/expect` begins a new count. While events
 //! come it writes the number of distinct ones to its standard output, eight bytes (little endian) at most once a millisecond.
 //! It ends when its standard input does, so it cannot outlive the benchmark.
@@ -24,7 +24,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::clock::now;
 use crate::hop::accept;
@@ -34,6 +34,10 @@ use crate::request::{AT, GRPC_ECHO, SEQUENCE};
 
 /// Path of the subscription's route.
 pub(crate) const ROUTE: &str = "/events";
+/// Path of work that takes [`WORK`] and one of [`WORKERS`].
+pub(crate) const WORK_PATH: &str = "/work";
+pub(crate) const WORK: Duration = Duration::from_millis(20);
+pub(crate) const WORKERS: usize = 32;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -77,6 +81,7 @@ struct App {
     subscriptions: Bytes,
     seen: RefCell<Seen>,
     came: Notify,
+    workers: Semaphore,
 }
 
 struct Seen {
@@ -162,6 +167,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
             until: u64::MAX,
         })),
         came: Notify::new(),
+        workers: Semaphore::new(WORKERS),
     };
     let listener = TcpListener::bind(local(options.port))
         .await
@@ -218,6 +224,11 @@ async fn answer(app: &App, request: Request<Incoming>) -> Result<Response<Full<B
             response(StatusCode::OK, Bytes::new())
         }
         (Method::POST, "/echo") => response(StatusCode::OK, body),
+        (Method::POST, WORK_PATH) => {
+            let _worker = app.workers.acquire().await;
+            tokio::time::sleep(WORK).await;
+            response(StatusCode::OK, body)
+        }
         (Method::GET, "/dapr/subscribe") => json(app.subscriptions.clone()),
         (Method::GET, "/bench/report") => match serde_json::to_vec(&app.seen.borrow().report()) {
             Ok(report) => json(report.into()),

@@ -101,6 +101,17 @@ impl Contender {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
+    /// Whether `daprd --help` mentions this flag.
+    pub(crate) async fn knows(&self, flag: &str) -> Result<bool> {
+        let output = self.command().arg("--help").kill_on_drop(true).output();
+        let output = tokio::time::timeout(Duration::from_secs(10), output)
+            .await
+            .context("--help did not end")??;
+        Ok([output.stdout, output.stderr]
+            .iter()
+            .any(|text| String::from_utf8_lossy(text).contains(flag)))
+    }
+
     /// Size of the executable in bytes.
     pub(crate) fn size(&self) -> Result<u64> {
         Ok(std::fs::metadata(&self.daprd)
@@ -180,6 +191,11 @@ impl<'a> Stage<'a> {
         })
     }
 
+    /// The folder alone; its broker ends.
+    pub(crate) fn into_folder(self) -> TempDir {
+        self.folder
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -197,11 +213,23 @@ impl<'a> Stage<'a> {
         app: Option<SocketAddr>,
         protocol: &str,
     ) -> Result<Sidecar> {
+        self.sidecar_with(name, app_id, app, &[format!("--app-protocol={protocol}")])
+            .await
+    }
+
+    /// The same with more flags.
+    pub(crate) async fn sidecar_with(
+        &self,
+        name: &str,
+        app_id: &str,
+        app: Option<SocketAddr>,
+        flags: &[String],
+    ) -> Result<Sidecar> {
         let [http, grpc, internal, metrics] = free_ports()?;
         let mut command = self.contender.command();
         command
             .arg(format!("--app-id={app_id}"))
-            .arg(format!("--app-protocol={protocol}"))
+            .args(flags)
             .arg("--max-body-size=256Mi")
             .arg(format!("--dapr-http-port={http}"))
             .arg(format!("--dapr-grpc-port={grpc}"))

@@ -62,6 +62,8 @@ pub(crate) struct Outcome {
     pub(crate) accepted: u64,
     /// First number that was not used: where the next load on the same sidecar goes on counting.
     pub(crate) next: u64,
+    /// Requests that were refused as they may be, warm-up included: neither right answers nor errors, and not timed.
+    pub(crate) refused: u64,
     /// By cause. An open loop's requests that were never sent are among them.
     pub(crate) errors: BTreeMap<String, u64>,
 }
@@ -128,6 +130,7 @@ struct Run<'a> {
     completed: Cell<u64>,
     accepted: Cell<u64>,
     failed: Cell<u64>,
+    refused: Cell<u64>,
     errors: RefCell<BTreeMap<String, u64>>,
     /// When the requests that now wait for their answer were due.
     waiting: RefCell<Vec<u64>>,
@@ -147,6 +150,7 @@ impl<'a> Run<'a> {
             completed: Cell::new(0),
             accepted: Cell::new(0),
             failed: Cell::new(0),
+            refused: Cell::new(0),
             errors: RefCell::default(),
             waiting: RefCell::default(),
         }
@@ -245,7 +249,8 @@ impl<'a> Run<'a> {
                     .send(self.aim.source.request(self.aim.first + number, due))
                     .await?;
                 let status = response.status();
-                hyper::Result::Ok((status, drain(response).await?))
+                let is_refusal = self.aim.source.is_refusal(status, response.headers());
+                hyper::Result::Ok((status, is_refusal, drain(response).await?))
             };
             let answer = answer.await;
             let done = now();
@@ -255,8 +260,9 @@ impl<'a> Run<'a> {
             }
             drop(waiting);
             match answer {
-                Ok((status, length)) if self.aim.source.accepts(status, length) => self.record(due, done),
-                Ok((status, length)) => {
+                Ok((status, _, length)) if self.aim.source.accepts(status, length) => self.record(due, done),
+                Ok((_, true, _)) => self.refused.set(self.refused.get() + 1),
+                Ok((status, false, length)) => {
                     self.failed.set(self.failed.get() + 1);
                     self.error(format!("status {} with {length} bytes", status.as_u16()));
                 }
@@ -311,6 +317,7 @@ impl<'a> Run<'a> {
             completed: self.completed.get(),
             accepted: self.accepted.get(),
             next: self.aim.first + self.taken.get(),
+            refused: self.refused.get(),
             errors,
         }
     }

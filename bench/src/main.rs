@@ -15,6 +15,7 @@ mod contender;
 mod hop;
 mod load;
 mod meter;
+mod overload;
 mod process;
 mod report;
 mod request;

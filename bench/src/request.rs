@@ -3,7 +3,7 @@
 use crate::client::Protocol;
 use bytes::Bytes;
 use http::header::HeaderName;
-use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 
 /// Names the app that a gRPC call is for.
@@ -36,6 +36,7 @@ pub(crate) struct Source {
 
 enum Kind {
     Echo,
+    Work,
     Grpc,
     Publish,
     PublishBulk,
@@ -51,6 +52,14 @@ impl Source {
             vec![path.to_owned()],
             Bytes::from(vec![b'x'; PAYLOAD]),
         )
+    }
+
+    /// POST of a payload to `path`, answered with the same unless there is too much to do.
+    pub(crate) fn work(path: &str) -> Self {
+        Self {
+            kind: Kind::Work,
+            ..Self::echo(path)
+        }
     }
 
     /// POST of [`LARGE`] bytes to `path`, answered with the same.
@@ -128,7 +137,7 @@ impl Source {
     pub(crate) fn request(&self, sequence: u64, at: u64) -> Request<Full<Bytes>> {
         let index = usize::try_from(sequence).unwrap_or_default() % self.uris.len();
         let body = match self.kind {
-            Kind::Echo | Kind::Grpc | Kind::PublishBulk => self.body.clone(),
+            Kind::Echo | Kind::Work | Kind::Grpc | Kind::PublishBulk => self.body.clone(),
             Kind::Publish => event(sequence, at),
             Kind::Get => Bytes::new(),
             Kind::Set => write(sequence % KEYS),
@@ -153,10 +162,17 @@ impl Source {
         request
     }
 
+    /// Whether an answer is a refusal as it should be, of a request that may be refused: one that says when to come back.
+    pub(crate) fn is_refusal(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        matches!(self.kind, Kind::Work)
+            && status == StatusCode::SERVICE_UNAVAILABLE
+            && headers.contains_key(header::RETRY_AFTER)
+    }
+
     /// Whether status and length of an answer are what a working contender gives.
     pub(crate) fn accepts(&self, status: StatusCode, length: usize) -> bool {
         match self.kind {
-            Kind::Echo | Kind::Grpc => status == StatusCode::OK && length == self.body.len(),
+            Kind::Echo | Kind::Work | Kind::Grpc => status == StatusCode::OK && length == self.body.len(),
             Kind::Get => status == StatusCode::OK && length == PAYLOAD + 2,
             // A part of them answers 500.
             Kind::Publish | Kind::PublishBulk | Kind::Set => status.is_success(),

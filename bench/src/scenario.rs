@@ -1,7 +1,7 @@
 //! The benchmark set: what is started, what is sent, what is written down. One call is one round of all contenders.
 //!
 //! B0 direct call of the app, and a pair of bare proxies · B1 invocation through two sidecars · B2 gRPC passed on · B3 large bodies · B4 publish · B5 publish to
-//! delivery · B6 bulk publish · B7 state · B15 footprint. Loads that are about latency run with generator and app on the first core and the
+//! delivery · B6 bulk publish · B7 state · B15 footprint · B16 overload. Loads that are about latency run with generator and app on the first core and the
 //! contender on the second; those that are about throughput have every core.
 
 use std::net::SocketAddr;
@@ -59,6 +59,8 @@ pub(crate) enum Scenario {
     B7,
     /// Start, size and memory
     B15,
+    /// Three times what an app can do, for a minute
+    B16,
 }
 
 /// Measures each contender once, one after the other.
@@ -87,6 +89,7 @@ pub(crate) async fn run(
             Scenario::B6 => round.bulk(contender).await,
             Scenario::B7 => round.state(contender).await,
             Scenario::B15 => round.footprint(contender).await,
+            Scenario::B16 => round.overload(contender).await,
         };
         rows.extend(measured.with_context(|| format!("{scenario:?} of {}", contender.name))?);
     }
@@ -114,21 +117,64 @@ async fn floor(settings: &Settings, number: usize) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-impl Round<'_> {
-    async fn invocation(&self, contender: &Contender) -> Result<Vec<Row>> {
-        let stage = Stage::new(contender, Broker::InMemory).await?;
-        let app = App::start(None, stage.folder()).await?;
-        let callee_id = self.app_id("callee");
-        let callee = stage.sidecar("callee", &callee_id, Some(app.address)).await?;
-        let caller = stage.sidecar("caller", &self.app_id("caller"), None).await?;
-        let path = format!("/v1.0/invoke/{callee_id}/method/echo");
-        first_answer(&caller, &path).await?;
-        let rows = self
-            .echo(&path, caller.http, vec![&caller.process, &callee.process], &app)
-            .await?;
-        for process in [caller.process, callee.process, app.process] {
+/// An app behind its sidecar, and another sidecar that calls it.
+struct Pair {
+    app: App,
+    callee_id: String,
+    callee: Sidecar,
+    caller: Sidecar,
+    /// Removed with the pair.
+    _folder: TempDir,
+}
+
+impl Pair {
+    /// Path by which the caller has the app echo.
+    fn echo(&self) -> String {
+        format!("/v1.0/invoke/{}/method/echo", self.callee_id)
+    }
+
+    fn processes(&self) -> Vec<&Process> {
+        vec![&self.caller.process, &self.callee.process]
+    }
+
+    async fn end(self) -> Result<()> {
+        for process in [self.caller.process, self.callee.process, self.app.process] {
             process.kill().await?;
         }
+        Ok(())
+    }
+}
+
+impl Round<'_> {
+    /// Starts a pair whose app speaks `protocol`, `http` or `grpc`.
+    async fn pair(&self, contender: &Contender, protocol: &str) -> Result<Pair> {
+        let stage = Stage::new(contender, Broker::InMemory).await?;
+        let app = match protocol {
+            "grpc" => App::start_grpc(stage.folder()).await?,
+            _ => App::start(None, stage.folder()).await?,
+        };
+        let callee_id = self.app_id("callee");
+        let callee = stage
+            .sidecar_of("callee", &callee_id, Some(app.address), protocol)
+            .await?;
+        let caller = stage.sidecar("caller", &self.app_id("caller"), None).await?;
+        Ok(Pair {
+            app,
+            callee_id,
+            callee,
+            caller,
+            _folder: stage.into_folder(),
+        })
+    }
+
+    async fn invocation(&self, contender: &Contender) -> Result<Vec<Row>> {
+        let pair = self.pair(contender, "http").await?;
+        let path = pair.echo();
+        first_answer(&pair.caller, &path).await?;
+        let rows = self
+            .echo(&path, pair.caller.http, pair.processes(), &pair.app)
+            .await?;
+        pair.end().await?;
         Ok(rows)
     }
 
@@ -203,47 +249,41 @@ impl Round<'_> {
     }
 
     async fn grpc(&self, contender: &Contender) -> Result<Vec<Row>> {
-        let stage = Stage::new(contender, Broker::InMemory).await?;
-        let app = App::start_grpc(stage.folder()).await?;
-        let callee_id = self.app_id("callee");
-        let callee = stage
-            .sidecar_of("callee", &callee_id, Some(app.address), "grpc")
-            .await?;
-        let caller = stage.sidecar("caller", &self.app_id("caller"), None).await?;
-        let (direct, through) = (Source::grpc(None), Source::grpc(Some(&callee_id)));
-        first_grpc_answer(&caller, &through).await?;
+        let pair = self.pair(contender, "grpc").await?;
+        let (direct, through) = (Source::grpc(None), Source::grpc(Some(&pair.callee_id)));
+        first_grpc_answer(&pair.caller, &through).await?;
         let title = ("B2 through two sidecars:", "gRPC call");
-        let processes = vec![&caller.process, &callee.process];
         let rows = self
-            .compare(title, &direct, &through, caller.grpc, processes, &app)
+            .compare(
+                title,
+                &direct,
+                &through,
+                pair.caller.grpc,
+                pair.processes(),
+                &pair.app,
+            )
             .await?;
-        for process in [caller.process, callee.process, app.process] {
-            process.kill().await?;
-        }
+        pair.end().await?;
         Ok(rows)
     }
 
     async fn large(&self, contender: &Contender) -> Result<Vec<Row>> {
-        let stage = Stage::new(contender, Broker::InMemory).await?;
-        let app = App::start(None, stage.folder()).await?;
-        let callee_id = self.app_id("callee");
-        let callee = stage.sidecar("callee", &callee_id, Some(app.address)).await?;
-        let caller = stage.sidecar("caller", &self.app_id("caller"), None).await?;
-        let path = format!("/v1.0/invoke/{callee_id}/method/echo");
+        let pair = self.pair(contender, "http").await?;
+        let path = pair.echo();
         // Small calls first: what they need does not count as growth.
         for _ in 0..100 {
-            first_answer(&caller, &path).await?;
+            first_answer(&pair.caller, &path).await?;
         }
         let source = Source::large(&path);
-        let processes = vec![&caller.process, &callee.process];
+        let processes = pair.processes();
         let mut before = 0;
         for process in &processes {
             before = before.max(resident(process.pid())?);
         }
         let cast = Cast {
-            target: caller.http,
+            target: pair.caller.http,
             contender: processes,
-            app: Some(&app),
+            app: Some(&pair.app),
         };
         let case = Case {
             scenario: "B3 through two sidecars:",
@@ -263,9 +303,7 @@ impl Round<'_> {
         let most = seen.usage.resident.values().max().copied().unwrap_or_default();
         row.figures
             .push((GROWTH, most.saturating_sub(before) as f64 / 1024.0));
-        for process in [caller.process, callee.process, app.process] {
-            process.kill().await?;
-        }
+        pair.end().await?;
         Ok(vec![row])
     }
 
@@ -473,7 +511,7 @@ fn millis_of(duration: Duration) -> f64 {
 }
 
 /// Calls until the callee is found and answers.
-async fn first_answer(caller: &Sidecar, path: &str) -> Result<()> {
+pub(crate) async fn first_answer(caller: &Sidecar, path: &str) -> Result<()> {
     let begun = now();
     loop {
         let (status, body) = once(caller.http, Method::POST, path, Bytes::from_static(b"first")).await?;

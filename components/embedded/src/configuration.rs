@@ -7,7 +7,8 @@
 //! versions. So a lost connection loses no change: the comparison is made when the hub is back. Values with a time to live
 //! are looked at again when it ends.
 
-use crate::link::{self, Backoff, Link};
+use crate::link::Backoff;
+use crate::space::{Config, Space};
 use futures::StreamExt as _;
 use futures::stream;
 use outrigger_component::Component;
@@ -18,22 +19,12 @@ use outrigger_daemon::drain;
 use outrigger_daemon::log::Log;
 use outrigger_daemon::tasks::{OnExit, Tasks};
 use outrigger_proto::hub::v1;
-use serde::Deserialize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tonic::{Status, Streaming};
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Config {
-    space: Option<String>,
-    socket: Option<PathBuf>,
-    #[serde(deserialize_with = "outrigger_component::metadata::duration_opt")]
-    wait_for_hub: Option<Duration>,
-}
 
 /// Keys asked for in one request.
 const PAGE: usize = 500;
@@ -52,8 +43,7 @@ pub(crate) struct Store {
 }
 
 struct Shared {
-    link: Link,
-    space: String,
+    space: Space,
     log: Log,
 }
 
@@ -75,14 +65,10 @@ struct Session {
 
 impl Store {
     pub(crate) async fn connect(setup: Setup<Config>, socket: Option<PathBuf>) -> Result<Self> {
-        let config = link::Config::of(setup.config.socket, setup.config.wait_for_hub);
-        let link = Link::connect(&config, socket.as_deref(), "configuration.outrigger").await?;
-        let shared = Arc::new(Shared {
-            link,
-            space: setup.config.space.unwrap_or(setup.name),
-            log: setup.log,
-        });
-        let changes = shared.link.call(true, || shared.changes()).await?;
+        let log = setup.log.clone();
+        let space = Space::connect(setup, socket, "configuration.outrigger").await?;
+        let shared = Arc::new(Shared { space, log });
+        let changes = shared.space.link.call(true, || shared.changes()).await?;
         let (ring, bell) = watch::channel(());
         let tasks = Tasks::new(&shared.log, drain::channel().0);
         let listening = listen(Arc::clone(&shared), changes, ring);
@@ -106,17 +92,9 @@ impl Shared {
         };
         let mut seen = Seen::default();
         for page in keys.chunks(PAGE) {
-            let request = v1::GetRequest {
-                space: self.space.clone(),
-                keys: page.to_vec(),
-            };
-            let answer = self.link.call(true, || {
-                let (mut state, request) = (self.link.state(), request.clone());
-                async move { state.get(request).await }
-            });
-            let found = answer.await?.into_inner().found;
+            let found = self.space.get(page.to_vec()).await?;
             for (key, found) in page.iter().zip(found) {
-                let Some(item) = found.item else { continue };
+                let Some(item) = found else { continue };
                 if item.expires_ms > 0 && (seen.ends == 0 || item.expires_ms < seen.ends) {
                     seen.ends = item.expires_ms;
                 }
@@ -127,19 +105,10 @@ impl Shared {
     }
 
     async fn keys(&self) -> Result<Vec<String>> {
-        let mut keys = Vec::new();
+        let mut keys: Vec<String> = Vec::new();
         loop {
-            let request = v1::KeysRequest {
-                space: self.space.clone(),
-                prefix: String::new(),
-                after: keys.last().cloned().unwrap_or_default(),
-                limit: 0,
-            };
-            let answer = self.link.call(true, || {
-                let (mut state, request) = (self.link.state(), request.clone());
-                async move { state.keys(request).await }
-            });
-            let page = answer.await?.into_inner();
+            let after = keys.last().map_or("", String::as_str);
+            let page = self.space.keys("", after, 0).await?;
             let more = page.more && !page.keys.is_empty();
             keys.extend(page.keys);
             if !more {
@@ -150,9 +119,9 @@ impl Shared {
 
     async fn changes(&self) -> Result<Streaming<v1::ChangesResponse>, Status> {
         let request = v1::ChangesRequest {
-            space: self.space.clone(),
+            space: self.space.name.clone(),
         };
-        let mut changes = self.link.state().changes(request).await?.into_inner();
+        let mut changes = self.space.link.state().changes(request).await?.into_inner();
         // The first one says that from here on nothing is missed.
         changes.message().await?;
         Ok(changes)
@@ -162,7 +131,7 @@ impl Shared {
 #[async_trait::async_trait]
 impl Component for Store {
     async fn ping(&self) -> Result<()> {
-        self.shared.link.ping().await
+        self.shared.space.link.ping().await
     }
 }
 

@@ -15,6 +15,7 @@ mod link;
 mod lock;
 mod names;
 mod pubsub;
+mod space;
 mod state;
 mod subscription;
 #[cfg(test)]

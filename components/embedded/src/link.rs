@@ -39,6 +39,16 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    pub(crate) fn of(socket: Option<PathBuf>, wait: Option<Duration>) -> Self {
+        let default = Self::default();
+        Self {
+            socket,
+            wait_for_hub: wait.unwrap_or(default.wait_for_hub),
+        }
+    }
+}
+
 /// Pauses between attempts: 20 ms, doubling up to a second.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff(u32);

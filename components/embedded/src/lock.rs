@@ -6,52 +6,33 @@
 //! A lock that was taken by a request whose answer was lost stays taken until it expires: trying again says that it is held.
 
 use crate::failure;
-use crate::link::{self, Link};
+use crate::space::{Config, Space};
 use outrigger_component::Component;
 use outrigger_component::error::{Error, Kind, Result};
 use outrigger_component::lock::{Granted, LockStore, TryLock, Unlock, Unlocked};
 use outrigger_component::setup::Setup;
 use outrigger_proto::hub::v1;
-use serde::Deserialize;
 use std::path::PathBuf;
-use std::time::Duration;
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Config {
-    space: Option<String>,
-    socket: Option<PathBuf>,
-    #[serde(deserialize_with = "outrigger_component::metadata::duration_opt")]
-    wait_for_hub: Option<Duration>,
-}
-
-pub(crate) struct Locks {
-    link: Link,
-    space: String,
-}
+pub(crate) struct Locks(Space);
 
 impl Locks {
     pub(crate) async fn connect(setup: Setup<Config>, socket: Option<PathBuf>) -> Result<Self> {
-        let config = link::Config::of(setup.config.socket, setup.config.wait_for_hub);
-        let link = Link::connect(&config, socket.as_deref(), "lock.outrigger").await?;
-        Ok(Self {
-            link,
-            space: setup.config.space.unwrap_or(setup.name),
-        })
+        Space::connect(setup, socket, "lock.outrigger").await.map(Self)
     }
 
     /// Not repeated when its answer is lost: the second try would meet what the first one did.
     async fn write(&self, kind: v1::operation::Kind) -> Result<v1::WriteResult> {
         let request = v1::WriteRequest {
             transactions: vec![v1::Transaction {
-                space: self.space.clone(),
+                space: self.0.name.clone(),
                 operations: vec![v1::Operation { kind: Some(kind) }],
             }],
         };
-        let answer = self
-            .link
+        let link = &self.0.link;
+        let answer = link
             .call(false, || {
-                let (mut state, request) = (self.link.state(), request.clone());
+                let (mut state, request) = (link.state(), request.clone());
                 async move { state.write(request).await }
             })
             .await?;
@@ -65,25 +46,14 @@ impl Locks {
     }
 
     async fn holder(&self, resource: &str) -> Result<Option<v1::Item>> {
-        let request = v1::GetRequest {
-            space: self.space.clone(),
-            keys: vec![resource.to_owned()],
-        };
-        let answer = self
-            .link
-            .call(true, || {
-                let (mut state, request) = (self.link.state(), request.clone());
-                async move { state.get(request).await }
-            })
-            .await?;
-        Ok(answer.into_inner().found.pop().and_then(|found| found.item))
+        Ok(self.0.get(vec![resource.to_owned()]).await?.pop().flatten())
     }
 }
 
 #[async_trait::async_trait]
 impl Component for Locks {
     async fn ping(&self) -> Result<()> {
-        self.link.ping().await
+        self.0.link.ping().await
     }
 }
 

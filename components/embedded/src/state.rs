@@ -7,6 +7,7 @@ use crate::batch::Batcher;
 use crate::failure;
 use crate::like::Pattern;
 use crate::link::{self, Link, Verdict};
+use crate::space::{Config, Space};
 use futures::FutureExt;
 use outrigger_component::Component;
 use outrigger_component::error::{Error, Kind, Result};
@@ -18,22 +19,11 @@ use outrigger_component::state::{
 use outrigger_daemon::drain;
 use outrigger_daemon::tasks::Tasks;
 use outrigger_proto::hub::v1;
-use serde::Deserialize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Config {
-    space: Option<String>,
-    socket: Option<PathBuf>,
-    #[serde(deserialize_with = "outrigger_component::metadata::duration_opt")]
-    wait_for_hub: Option<std::time::Duration>,
-}
-
 pub(crate) struct Store {
-    link: Link,
-    space: String,
+    space: Space,
     writes: Batcher<v1::Transaction, v1::WriteResult>,
     _tasks: Tasks,
 }
@@ -43,15 +33,13 @@ const PAGE: u32 = 500;
 
 impl Store {
     pub(crate) async fn connect(setup: Setup<Config>, socket: Option<PathBuf>) -> Result<Self> {
-        let config = link::Config::of(setup.config.socket, setup.config.wait_for_hub);
-        let link = Link::connect(&config, socket.as_deref(), "state.outrigger").await?;
         let (shutdown, _) = drain::channel();
         let tasks = Tasks::new(&setup.log, shutdown);
-        let sender = link.clone();
+        let space = Space::connect(setup, socket, "state.outrigger").await?;
+        let sender = space.link.clone();
         let send = move |transactions| write(sender.clone(), transactions).boxed();
         Ok(Self {
-            link,
-            space: setup.config.space.unwrap_or(setup.name),
+            space,
             writes: Batcher::start(&tasks, "state writes", Arc::new(send)),
             _tasks: tasks,
         })
@@ -60,55 +48,22 @@ impl Store {
     async fn submit(&self, operations: Vec<v1::Operation>) -> Result<v1::WriteResult> {
         let bytes = operations.iter().map(bytes).sum();
         let transaction = v1::Transaction {
-            space: self.space.clone(),
+            space: self.space.name.clone(),
             operations,
         };
         self.writes.submit(transaction, bytes).await
     }
 
-    async fn keys(&self, request: &v1::KeysRequest) -> Result<v1::KeysResponse> {
-        let answer = self.link.call(true, || {
-            let (mut state, request) = (self.link.state(), request.clone());
-            async move { state.keys(request).await }
-        });
-        Ok(answer.await?.into_inner())
-    }
-
     async fn read(&self, keys: Vec<String>) -> Result<Vec<Option<Item>>> {
-        let request = v1::GetRequest {
-            space: self.space.clone(),
-            keys,
-        };
-        let answer = self
-            .link
-            .call(true, || {
-                let (mut state, request) = (self.link.state(), request.clone());
-                async move { state.get(request).await }
-            })
-            .await?;
-        Ok(answer
-            .into_inner()
-            .found
-            .into_iter()
-            .map(|found| found.item.map(item))
-            .collect())
-    }
-}
-
-impl link::Config {
-    pub(crate) fn of(socket: Option<PathBuf>, wait: Option<std::time::Duration>) -> Self {
-        let default = Self::default();
-        Self {
-            socket,
-            wait_for_hub: wait.unwrap_or(default.wait_for_hub),
-        }
+        let found = self.space.get(keys).await?.into_iter();
+        Ok(found.map(|found| found.map(item)).collect())
     }
 }
 
 #[async_trait::async_trait]
 impl Component for Store {
     async fn ping(&self) -> Result<()> {
-        self.link.ping().await
+        self.space.link.ping().await
     }
 }
 
@@ -169,18 +124,13 @@ impl StateStore for Store {
     /// COMPAT(components-contrib state/in-memory): keys with a further `||` after the prefix belong to somebody below.
     async fn delete_with_prefix(&self, prefix: &str) -> Result<u64> {
         let mut deleted = 0;
-        let mut request = v1::KeysRequest {
-            space: self.space.clone(),
-            prefix: prefix.to_owned(),
-            after: String::new(),
-            limit: PAGE,
-        };
+        let mut after = String::new();
         loop {
-            let page = self.keys(&request).await?;
+            let page = self.space.keys(prefix, &after, PAGE).await?;
             let Some(last) = page.keys.last() else {
                 return Ok(deleted);
             };
-            request.after.clone_from(last);
+            after.clone_from(last);
             let ours = |key: &String| key.strip_prefix(prefix).is_some_and(|rest| !rest.contains("||"));
             let keys = page.keys.into_iter().filter(ours);
             let operations: Vec<_> = keys.map(|key| operation_delete(key, None)).collect();
@@ -205,15 +155,11 @@ impl StateStore for Store {
             .page_size
             .map_or(usize::MAX, |size| usize::try_from(size).unwrap_or(usize::MAX))
             .max(1);
-        let mut request = v1::KeysRequest {
-            space: self.space.clone(),
-            prefix: pattern.prefix(),
-            after: like.continuation.clone().unwrap_or_default(),
-            limit: 0,
-        };
+        let prefix = pattern.prefix();
+        let mut after = like.continuation.clone().unwrap_or_default();
         let mut found = Keys::default();
         loop {
-            let page = self.keys(&request).await?;
+            let page = self.space.keys(&prefix, &after, 0).await?;
             let last = page.keys.last().cloned();
             for key in page.keys.into_iter().filter(|key| pattern.matches(key)) {
                 if found.keys.len() == most {
@@ -224,7 +170,7 @@ impl StateStore for Store {
                 found.keys.push(key);
             }
             match last {
-                Some(last) if page.more => request.after = last,
+                Some(last) if page.more => after = last,
                 _ => return Ok(found),
             }
         }

@@ -295,7 +295,7 @@ async fn writes_wait_for_a_new_hub_and_fail_in_a_way_that_can_be_repeated() {
         error.is_retryable() && error.message.contains("no hub answers at"),
         "{error}"
     );
-    let setup = home.setup::<state::Config>("app", &[]);
+    let setup = home.setup::<crate::space::Config>("app", &[]);
     let error = state::Store::connect(setup, None).await.err().unwrap();
     assert!(error.message.contains("outrigger run"), "{error}");
 }

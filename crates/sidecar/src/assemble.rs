@@ -149,7 +149,10 @@ impl Context<'_> {
         let pipeline = pipeline(&self.configuration.http_pipeline, "server");
         let endpoint_documents = self.documents::<http_endpoint::HttpEndpoint>(&documents)?;
         let endpoints = Arc::new(self.endpoints(&endpoint_documents, &components).await);
-        let component_metrics = Arc::new(metrics::Component::new(self.metrics, self.config.namespace()));
+        let component_metrics = Arc::new(metrics::Component::new(
+            self.metrics,
+            &self.config.namespace_variable,
+        ));
         let pubsub = Arc::new(Pubsub::new(pubsub::Parts {
             app_id: self.config.app_id.clone(),
             namespace: self.config.namespace().to_owned(),

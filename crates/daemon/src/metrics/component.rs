@@ -202,7 +202,7 @@ impl Component {
         }
         for (outcome, count) in events.iter().filter(|(_, count)| *count > 0) {
             self.ingress_bulk_events
-                .with([component, outcome.word(), topic])
+                .with([component, outcome.bulk_word(), topic])
                 .add(*count);
         }
     }
@@ -215,6 +215,15 @@ impl ProcessStatus {
             Self::Success => "success",
             Self::Retry => "retry",
             Self::Drop => "drop",
+        }
+    }
+
+    /// COMPAT(pkg/runtime/subscription/todo/helpers.go): the entries of a bulk are counted under the words of the app's answer.
+    fn bulk_word(self) -> &'static str {
+        match self {
+            Self::Success => "SUCCESS",
+            Self::Retry => "RETRY",
+            Self::Drop => "DROP",
         }
     }
 }

@@ -22,7 +22,17 @@ struct Reading {
     max_files: Option<u64>,
     resident_bytes: u64,
     virtual_bytes: u64,
+    /// All that a process may have; what knows no limit reads 2^64 - 1.
+    max_virtual_bytes: u64,
     start_seconds: Option<f64>,
+    network: Option<Network>,
+}
+
+/// What went through the IP stack of this process's network namespace.
+#[derive(Debug, PartialEq)]
+struct Network {
+    received_bytes: f64,
+    sent_bytes: f64,
 }
 
 impl Expose for Process {
@@ -48,6 +58,18 @@ impl Expose for Process {
             reading.max_files.map(|n| n as f64),
         );
         family(
+            "process_network_receive_bytes_total",
+            "Number of bytes received by the process over the network.",
+            "counter",
+            reading.network.as_ref().map(|network| network.received_bytes),
+        );
+        family(
+            "process_network_transmit_bytes_total",
+            "Number of bytes sent by the process over the network.",
+            "counter",
+            reading.network.as_ref().map(|network| network.sent_bytes),
+        );
+        family(
             "process_open_fds",
             "Number of open file descriptors.",
             "gauge",
@@ -71,6 +93,12 @@ impl Expose for Process {
             "gauge",
             Some(reading.virtual_bytes as f64),
         );
+        family(
+            "process_virtual_memory_max_bytes",
+            "Maximum amount of virtual memory available in bytes.",
+            "gauge",
+            Some(reading.max_virtual_bytes as f64),
+        );
     }
 }
 
@@ -90,6 +118,12 @@ impl Reading {
             max_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
             resident_bytes: stat.resident_pages * page,
             virtual_bytes: stat.virtual_bytes,
+            max_virtual_bytes: rustix::process::getrlimit(rustix::process::Resource::As)
+                .current
+                .unwrap_or(u64::MAX),
+            network: std::fs::read_to_string("/proc/self/net/netstat")
+                .ok()
+                .and_then(|text| Network::parse(&text)),
             start_seconds: boot_time().map(|boot| (boot + since_boot).as_secs_f64()),
         })
     }
@@ -117,6 +151,20 @@ impl Stat {
             start_ticks: number(22)?,
             virtual_bytes: number(23)?,
             resident_pages: number(24)?,
+        })
+    }
+}
+
+impl Network {
+    /// Reads the pairs of lines of `/proc/self/net/netstat`: names, then numbers.
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("IpExt: "));
+        let (names, numbers) = (lines.next()?.split_ascii_whitespace(), lines.next()?);
+        let mut fields = names.zip(numbers.split_ascii_whitespace());
+        let mut found = |wanted: &str| fields.find(|(name, _)| *name == wanted)?.1.parse().ok();
+        Some(Self {
+            received_bytes: found("InOctets")?,
+            sent_bytes: found("OutOctets")?,
         })
     }
 }

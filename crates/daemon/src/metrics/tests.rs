@@ -479,7 +479,7 @@ fn families_carry_the_reference_s_names_and_labels() {
         "component_pubsub_egress_bulk_event_count{app_id=\"myapp\",component=\"bus\",namespace=\"default\",success=\"true\",topic=\"orders\"} 4",
         "component_pubsub_ingress_count{app_id=\"myapp\",component=\"bus\",namespace=\"default\",process_status=\"drop\",status=\"success\",topic=\"orders\"} 1",
         "component_pubsub_ingress_bulk_count{app_id=\"myapp\",component=\"bus\",namespace=\"default\",process_status=\"\",topic=\"orders\"} 1",
-        "component_pubsub_ingress_bulk_event_count{app_id=\"myapp\",component=\"bus\",namespace=\"default\",process_status=\"retry\",topic=\"orders\"} 2",
+        "component_pubsub_ingress_bulk_event_count{app_id=\"myapp\",component=\"bus\",namespace=\"default\",process_status=\"RETRY\",topic=\"orders\"} 2",
         "runtime_component_loaded{app_id=\"myapp\"} 1",
         "runtime_component_init_total{app_id=\"myapp\",component=\"state.redis\"} 1",
         "runtime_component_init_fail_total{app_id=\"myapp\",component=\"state.redis\",componentName=\"store\",reason=\"init\"} 1",
@@ -568,6 +568,10 @@ async fn the_endpoint_answers_any_path_with_process_metrics() {
         assert!(value("process_resident_memory_bytes") > 1e6);
         assert!(value("process_virtual_memory_bytes") >= value("process_resident_memory_bytes"));
         assert!(value("process_cpu_seconds_total") >= 0.0);
+        assert!(value("process_virtual_memory_max_bytes") >= value("process_virtual_memory_bytes"));
+        // This test has spoken over the loopback interface.
+        assert!(value("process_network_receive_bytes_total") > 0.0);
+        assert!(value("process_network_transmit_bytes_total") > 0.0);
         assert!(value("process_open_fds") >= 3.0 && value("process_max_fds") > value("process_open_fds"));
         let now = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)

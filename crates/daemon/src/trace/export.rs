@@ -67,7 +67,10 @@ pub enum Error {
     #[error("tracing endpoint \"{0}\" is no URL or host:port")]
     Endpoint(String),
     #[error("TLS for tracing endpoint \"{endpoint}\": {source}")]
-    Tls { endpoint: String, source: tls::Error },
+    Tls {
+        endpoint: String,
+        source: Box<tls::Error>,
+    },
     #[error("tracing header \"{0}\" is not a valid HTTP header")]
     Header(String),
 }

@@ -14,8 +14,9 @@ const REPLAY: u64 = 64 << 10;
 /// COMPAT(pkg/resiliency): `DaprBuiltInServiceRetries`.
 const RETRIES: u32 = 3;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// How long and how often an app that is not known yet is looked for.
+/// How often an app that is not known yet is looked for, and how long: resolvers that wait themselves (mDNS) are asked once.
 const RESOLVE_TRIES: u32 = 6;
+const RESOLVE_WAIT: Duration = Duration::from_secs(1);
 const RESOLVE_PAUSE: Duration = Duration::from_millis(100);
 
 const UNAVAILABLE: i32 = 14;
@@ -129,6 +130,7 @@ impl Invoke {
     /// One of the instances of an app.
     pub(super) async fn pick(&self, app: &Target) -> Result<Endpoint, Error> {
         let mut tries = 1;
+        let began = Instant::now();
         loop {
             let found = self
                 .names
@@ -138,7 +140,7 @@ impl Invoke {
             if let Some(chosen) = self.balance.choose(found, Instant::now()) {
                 return Ok(chosen);
             }
-            if tries == RESOLVE_TRIES {
+            if tries == RESOLVE_TRIES || began.elapsed() >= RESOLVE_WAIT {
                 return Err(Error::Invalid(format!(
                     "couldn't find service: {}; is a sidecar with this app id running?",
                     app.app_id

@@ -21,6 +21,10 @@ pub(super) struct Progress {
     heard: AtomicBool,
     /// Requests whose answers are not complete.
     active: AtomicUsize,
+    /// Requests so far; may wrap.
+    served: AtomicUsize,
+    /// Something was written and is not known to have left.
+    unflushed: AtomicBool,
 }
 
 impl Progress {
@@ -31,6 +35,26 @@ impl Progress {
     /// Whether a head has begun and is not complete. Only for HTTP/1.
     pub(super) fn is_in_head(&self) -> bool {
         self.heard.load(Ordering::Relaxed) && self.active.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether nothing is under way: no head, no request, no answer. Only for HTTP/1.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.heard.load(Ordering::Relaxed)
+            && self.active.load(Ordering::Relaxed) == 0
+            && !self.unflushed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn served(&self) -> usize {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn write(&self) {
+        self.unflushed.store(true, Ordering::Relaxed);
+    }
+
+    /// INVARIANT: hyper flushes a connection only when it has written all it has.
+    pub(super) fn flush(&self) {
+        self.unflushed.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn begin(&self) {
@@ -48,6 +72,7 @@ struct Active(Arc<Progress>);
 impl Active {
     fn new(progress: &Arc<Progress>) -> Self {
         progress.active.fetch_add(1, Ordering::Relaxed);
+        progress.served.fetch_add(1, Ordering::Relaxed);
         Self(progress.clone())
     }
 }

@@ -80,7 +80,7 @@ impl Endpoint {
         let config = tls::client(if is_secure { trust } else { &nobody });
         let connector = tls::connector(config.map_err(|source| Error::Tls {
             endpoint: shown(&uri.to_string()),
-            source,
+            source: Box::new(source),
         })?);
         Ok(Self {
             uri,

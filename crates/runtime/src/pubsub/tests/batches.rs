@@ -163,49 +163,49 @@ async fn answers_table() {
             &[Are("sss")],
             &[3],
             &[(1, Ack), (2, Ack), (3, Ack)],
-            &["success=3"],
+            &["SUCCESS=3"],
         ),
         row(
             "some go back to the broker",
             &[Are("sru")],
             &[3, 2],
             &[(1, Ack), (2, Nack), (3, Nack)],
-            &["retry=2", "success=3"],
+            &["RETRY=2", "SUCCESS=3"],
         ),
         row(
             "no answer is a retry",
             &[Are("s-s")],
             &[3, 1],
             &[(1, Ack), (3, Ack), (2, Nack)],
-            &["retry=1", "success=3"],
+            &["RETRY=1", "SUCCESS=3"],
         ),
         row(
             "dropped",
             &[Are("sds")],
             &[3],
             &[(1, Ack), (3, Ack), (2, Ack)],
-            &["drop=1", "success=2"],
+            &["DROP=1", "SUCCESS=2"],
         ),
         row(
             "a failure is all of them",
             &[All(Answer::Fails)],
             &[3, 3],
             &[(1, Nack), (2, Nack), (3, Nack)],
-            &["retry=3", "success=3"],
+            &["RETRY=3", "SUCCESS=3"],
         ),
         row(
             "not implemented",
             &[All(Answer::Unimplemented)],
             &[3],
             &[(1, Ack), (2, Ack), (3, Ack)],
-            &["drop=3"],
+            &["DROP=3"],
         ),
         row(
             "refused as a whole",
             &[All(Answer::Is(Outcome::Drop))],
             &[3],
             &[(1, Ack), (2, Ack), (3, Ack)],
-            &["drop=3"],
+            &["DROP=3"],
         ),
         Row {
             policies: retries.clone(),
@@ -214,7 +214,7 @@ async fn answers_table() {
                 &[Are("srr"), Are("rs"), Are("s")],
                 &[3, 2, 1],
                 &[(1, Ack), (2, Ack), (3, Ack)],
-                &["retry=3", "success=3"],
+                &["RETRY=3", "SUCCESS=3"],
             )
         },
         Row {
@@ -226,7 +226,7 @@ async fn answers_table() {
                 &[Are("srs"), Are("r"), Are("r")],
                 &[3, 1, 1],
                 &[(1, Ack), (3, Ack), (2, Ack)],
-                &["drop=1", "retry=2", "success=2"],
+                &["DROP=1", "RETRY=2", "SUCCESS=2"],
             )
         },
         Row {
@@ -237,7 +237,7 @@ async fn answers_table() {
                 &[Are("dsr")],
                 &[3],
                 &[(2, Ack), (1, Ack), (3, Ack)],
-                &["drop=2", "success=1"],
+                &["DROP=2", "SUCCESS=1"],
             )
         },
         Row {
@@ -247,7 +247,7 @@ async fn answers_table() {
                 &[All(Answer::Unimplemented)],
                 &[3],
                 &[(1, Ack), (2, Ack), (3, Ack)],
-                &["drop=3"],
+                &["DROP=3"],
             )
         },
     ];

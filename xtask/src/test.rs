@@ -8,7 +8,11 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 /// Debian packages that some tests need, with the program that shows that they are there.
-const PACKAGES: [(&str, &str); 1] = [("redis-server", "redis-server")];
+const PACKAGES: &[(&str, &str)] = &[
+    ("etcd-server", "etcd"),
+    ("nats-server", "nats-server"),
+    ("redis-server", "redis-server"),
+];
 
 #[derive(Default)]
 struct Tally {
@@ -60,7 +64,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 /// Installs what is missing where that is possible; otherwise the tests that need it skip themselves loudly.
 #[expect(clippy::print_stdout, reason = "progress of a command-line tool")]
 fn packages(tally: &mut Tally) {
-    for (package, program) in PACKAGES {
+    for &(package, program) in PACKAGES {
         let there = || {
             Command::new("which")
                 .arg(program)

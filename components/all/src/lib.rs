@@ -48,6 +48,8 @@ pub fn register_all(registry: &mut Registry, options: Options) {
     outrigger_components_embedded::register(registry, hub_socket);
     #[cfg(not(feature = "embedded"))]
     drop(hub_socket);
+    #[cfg(feature = "etcd")]
+    outrigger_components_etcd::register(registry);
     #[cfg(feature = "http")]
     outrigger_components_http::register(registry);
     #[cfg(feature = "redis")]

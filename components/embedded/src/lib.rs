@@ -10,7 +10,6 @@
 mod batch;
 mod configuration;
 mod failure;
-mod like;
 mod link;
 mod lock;
 mod names;

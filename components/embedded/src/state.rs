@@ -5,7 +5,6 @@
 
 use crate::batch::Batcher;
 use crate::failure;
-use crate::like::Pattern;
 use crate::link::{self, Link, Verdict};
 use crate::space::{Config, Space};
 use futures::FutureExt;
@@ -13,6 +12,7 @@ use outrigger_component::Component;
 use outrigger_component::error::{Error, Kind, Result};
 use outrigger_component::metadata::Metadata;
 use outrigger_component::setup::Setup;
+use outrigger_component::state::like::Pattern;
 use outrigger_component::state::{
     Concurrency, Delete, Features, Get, Item, Keys, KeysLike, Set, StateStore, Ttl, Write, ttl,
 };

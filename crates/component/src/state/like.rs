@@ -7,11 +7,12 @@ enum Part {
     Any,
 }
 
-pub(crate) struct Pattern(Vec<Part>);
+/// A pattern, ready to be compared with.
+pub struct Pattern(Vec<Part>);
 
 impl Pattern {
     /// A `\` at the end stands for itself.
-    pub(crate) fn new(text: &str) -> Self {
+    pub fn new(text: &str) -> Self {
         let mut parts = Vec::new();
         let mut rest = text.chars();
         while let Some(next) = rest.next() {
@@ -26,7 +27,7 @@ impl Pattern {
     }
 
     /// What every match begins with.
-    pub(crate) fn prefix(&self) -> String {
+    pub fn prefix(&self) -> String {
         let fixed = self.0.iter().map_while(|part| match part {
             Part::One(character) => Some(*character),
             Part::AnyOne | Part::Any => None,
@@ -35,7 +36,7 @@ impl Pattern {
     }
 
     /// Takes time in proportion to pattern times text at worst.
-    pub(crate) fn matches(&self, text: &str) -> bool {
+    pub fn matches(&self, text: &str) -> bool {
         let mut text = text.chars();
         let mut part = 0;
         // After the last `%`: which part follows it, and the text it may still swallow.

@@ -1,40 +1,53 @@
-//! The connections to one server.
+//! The connections to a server, to the master that Sentinels name, or to a cluster.
 //!
-//! Requests of all callers share one connection, which pipelines them. When it is lost, whoever waited for an answer
-//! learns so; what may be repeated is, with growing pauses, and the connection is made anew meanwhile.
+//! Requests of all callers share one connection to each server, which pipelines them. When it is lost, whoever waited for
+//! an answer learns so; what may be repeated is, with growing pauses, and the connection is made anew meanwhile.
 
-use crate::config::Config;
+mod cluster;
+pub(crate) mod dial;
+mod link;
+mod sentinel;
+
+use crate::config::{Config, Kind};
 use crate::failure::failure;
+use cluster::Cluster;
+use dial::{Connection, Dialer};
+use link::{Link, Place};
 use outrigger_component::error::{Error, Result};
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
-use redis::io::tcp::TcpSettings;
-use redis::{
-    AsyncConnectionConfig, Cmd, ConnectionAddr, FromRedisValue, IntoConnectionInfo, RedisConnectionInfo,
-    RedisError, RedisResult, Value,
-};
+use outrigger_daemon::drain;
+use outrigger_daemon::log::Log;
+use outrigger_daemon::tasks::Tasks;
+use redis::{Cmd, FromRedisValue, RedisConnectionInfo, RedisResult, Value};
+use sentinel::Sentinels;
+use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio_rustls::TlsConnector;
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
-const SHORTEST_PAUSE: Duration = Duration::from_millis(8);
-const LONGEST_PAUSE: Duration = Duration::from_millis(512);
-/// Requests that wait to be written to the connection.
-const PIPELINE: usize = 1024;
 
 #[derive(Clone)]
 pub(crate) struct Client {
-    client: redis::Client,
-    shared: ConnectionManager,
-    settings: ConnectionManagerConfig,
+    route: Route,
     retries: u32,
     pauses: Pauses,
-    dial_timeout: Option<Duration>,
-    answer_timeout: Option<Duration>,
-    pub address: String,
+    dialer: Dialer,
+    /// Owns what moves the bytes of the connections.
+    _tasks: Arc<Tasks>,
+    /// As users wrote it.
+    pub address: Arc<str>,
 }
 
+#[derive(Clone)]
+enum Route {
+    One(Arc<Link>),
+    Cluster(Arc<Cluster>),
+}
+
+/// Pauses between attempts.
 #[derive(Clone, Copy)]
-struct Pauses {
+pub(crate) struct Pauses {
     shortest: Duration,
     longest: Duration,
 }
@@ -44,91 +57,97 @@ struct Pauses {
 pub(crate) enum Repeat {
     /// Doing it twice is as good as once, or better than not at all.
     Yes,
-    /// Only if it surely has not been sent.
+    /// Only if it surely has not been done.
     IfUnsent,
 }
 
+/// A connection of the caller's own.
+pub(crate) struct Dedicated {
+    connection: Connection,
+    route: Route,
+}
+
 impl Client {
-    /// Connects and asks for an answer. `shortest_pause` is between attempts, unless metadata says otherwise.
+    /// Connects and asks for an answer. `pauses` are what metadata does not say otherwise.
     ///
     /// # Errors
     /// `Invalid` for metadata, otherwise what kept the server from answering.
-    pub(crate) async fn connect(config: &Config, shortest_pause: Option<Duration>) -> Result<Self> {
-        let (host, port) = config.address()?;
-        let address = if host.contains(':') {
-            format!("[{host}]:{port}")
+    pub(crate) async fn connect(config: &Config, pauses: Pauses, log: &Log) -> Result<Self> {
+        let addresses = config.addresses()?;
+        let tls = config.tls()?.map(|tls| TlsConnector::from(Arc::new(tls)));
+        let tasks = Arc::new(Tasks::new(log, drain::channel().0));
+        let kind = config.kind()?;
+        let database = if kind == Kind::Cluster {
+            0
         } else {
-            format!("{host}:{port}")
+            config.redis_db.unwrap_or(0)
         };
-        let mut login = RedisConnectionInfo::default().set_db(config.redis_db.unwrap_or(0));
-        if !config.redis_username.is_empty() {
-            login = login.set_username(&config.redis_username);
+        let dialer = Dialer {
+            login: login(&config.redis_username, &config.redis_password.0).set_db(database),
+            tls: tls.clone(),
+            timeout: config.dial_timeout.or(DIAL_TIMEOUT),
+            // One time for the whole exchange: a write does not wait for anything else here.
+            answer_timeout: longer(
+                config.read_timeout.or(ANSWER_TIMEOUT),
+                config.write_timeout.or(Duration::ZERO),
+            ),
+            spawner: tasks.spawner(),
+        };
+        let mut address = String::new();
+        for (index, one) in addresses.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            // Writing to a text does not fail.
+            let _always = write!(address, "{comma}{one}");
         }
-        if !config.redis_password.0.is_empty() {
-            login = login.set_password(&config.redis_password.0);
-        }
-        let connecting = |error| failure(&format!("error connecting to redis at {address}"), error);
-        let info = ConnectionAddr::Tcp(host, port)
-            .into_connection_info()
-            .map_err(connecting)?;
-        let info = info
-            .set_tcp_settings(TcpSettings::default().set_nodelay(true))
-            .set_redis_settings(login);
-        let client = redis::Client::open(info).map_err(connecting)?;
-
-        let dial_timeout = config.dial_timeout.or(DIAL_TIMEOUT);
-        // One time for the whole exchange: a write does not wait for anything else here.
-        let answer_timeout = longer(
-            config.read_timeout.or(ANSWER_TIMEOUT),
-            config.write_timeout.or(Duration::ZERO),
-        );
-        let shortest = config
-            .redis_min_retry_interval
-            .or(shortest_pause.unwrap_or(SHORTEST_PAUSE))
-            .unwrap_or_default();
+        let link = |place| Route::One(Arc::new(Link::new(place, dialer.clone())));
+        let route = match (kind, addresses.first()) {
+            (Kind::Cluster, _) => Route::Cluster(Arc::new(Cluster::new(addresses, dialer.clone()))),
+            (Kind::Server, Some(first)) => link(Place::Fixed(first.clone())),
+            _ => link(Place::Master(Arc::new(Sentinels {
+                addresses,
+                master: config.sentinel_master_name.clone(),
+                dialer: Dialer {
+                    login: login(&config.sentinel_username, &config.sentinel_password.0),
+                    ..dialer.clone()
+                },
+            }))),
+        };
+        let shortest = config.shortest_pause(pauses.shortest);
         let longest = config
             .redis_max_retry_interval
-            .or(LONGEST_PAUSE)
+            .or(pauses.longest)
             .unwrap_or_default()
             .max(shortest);
-        let pauses = Pauses { shortest, longest };
-        let settings = ConnectionManagerConfig::new()
-            .set_number_of_retries(0)
-            .set_connection_timeout(dial_timeout)
-            .set_response_timeout(answer_timeout)
-            .set_pipeline_buffer_size(PIPELINE);
-        let shared =
-            ConnectionManager::new_lazy_with_config(client.clone(), settings.clone()).map_err(connecting)?;
-        let retries = config.retries();
         let this = Self {
-            client,
-            shared,
-            settings,
-            retries,
-            pauses,
-            dial_timeout,
-            answer_timeout,
-            address,
+            route,
+            retries: config.retries(),
+            pauses: Pauses { shortest, longest },
+            dialer,
+            _tasks: tasks,
+            address: address.into(),
         };
-        this.ping().await?;
+        this.ping().await.map_err(|error| Error {
+            message: format!("{}{}", error.message, hint(&error.message, tls.is_some())),
+            ..error
+        })?;
         Ok(this)
     }
 
-    /// The same server over another connection, made when it is first used. Its answers may take longer by `patience`.
-    ///
-    /// # Errors
-    /// None that can be expected: nothing is connected yet.
-    pub(crate) fn apart(&self, patience: Duration) -> Result<Self> {
-        let settings = self
-            .settings
-            .clone()
-            .set_response_timeout(self.answer_timeout.map(|timeout| timeout + patience));
-        let shared = ConnectionManager::new_lazy_with_config(self.client.clone(), settings)
-            .map_err(|error| failure(&format!("redis at {}", self.address), error))?;
-        Ok(Self {
-            shared,
+    /// The same servers over other connections, made when they are first used. Answers may take longer by `patience`.
+    pub(crate) fn apart(&self, patience: Duration) -> Self {
+        let dialer = Dialer {
+            answer_timeout: self.dialer.answer_timeout.map(|timeout| timeout + patience),
+            ..self.dialer.clone()
+        };
+        let route = match &self.route {
+            Route::One(link) => Route::One(Arc::new(Link::new(link.place.clone(), dialer.clone()))),
+            Route::Cluster(cluster) => Route::Cluster(Arc::new(cluster.apart(dialer.clone()))),
+        };
+        Self {
+            route,
+            dialer,
             ..self.clone()
-        })
+        }
     }
 
     pub(crate) async fn ping(&self) -> Result<()> {
@@ -142,38 +161,140 @@ impl Client {
     /// # Errors
     /// The server's, or that of a connection that could not be had again in time.
     pub(crate) async fn query<T: FromRedisValue>(&self, cmd: &Cmd, repeat: Repeat) -> RedisResult<T> {
+        self.send(cmd, None, repeat).await
+    }
+
+    /// The same to the server that has a key, for requests that do not name it themselves.
+    ///
+    /// # Errors
+    /// As [`Client::query`].
+    pub(crate) async fn query_beside<T: FromRedisValue>(
+        &self,
+        key: &str,
+        cmd: &Cmd,
+        repeat: Repeat,
+    ) -> RedisResult<T> {
+        self.send(cmd, Some(key), repeat).await
+    }
+
+    async fn send<T: FromRedisValue>(
+        &self,
+        cmd: &Cmd,
+        beside: Option<&str>,
+        repeat: Repeat,
+    ) -> RedisResult<T> {
         let mut attempt = 0;
         loop {
-            match cmd.query_async(&mut self.shared.clone()).await {
-                Err(error) if attempt < self.retries && may_repeat(&error, repeat) => {
+            let answer = match &self.route {
+                Route::One(link) => link.request(cmd).await,
+                Route::Cluster(cluster) => cluster.request(cmd, beside).await,
+            };
+            match answer {
+                Ok(answer) => return Ok(T::from_redis_value(answer)?),
+                Err(failure) if attempt < self.retries && may_repeat(&failure, repeat) => {
                     tokio::time::sleep(self.pauses.after(attempt)).await;
                     attempt += 1;
                 }
-                result => return result,
+                Err(failure) => return Err(failure.error),
             }
         }
     }
 
-    /// A connection of the caller's own, whose answers may take any time.
+    /// One client for each server that has keys: the cluster's masters, or this one.
+    ///
+    /// # Errors
+    /// When the cluster does not say who they are.
+    pub(crate) async fn parts(&self) -> RedisResult<Vec<Self>> {
+        let Route::Cluster(cluster) = &self.route else {
+            return Ok(vec![self.clone()]);
+        };
+        let masters = cluster.masters().await?;
+        let part = |link| Self {
+            route: Route::One(link),
+            ..self.clone()
+        };
+        Ok(masters.into_iter().map(part).collect())
+    }
+
+    /// A connection of the caller's own to the server that has a key.
     ///
     /// # Errors
     /// Those of connecting; not repeated.
-    pub(crate) async fn dedicated(&self) -> RedisResult<MultiplexedConnection> {
-        let settings = AsyncConnectionConfig::new()
-            .set_connection_timeout(self.dial_timeout)
-            .set_response_timeout(None);
-        self.client
-            .get_multiplexed_async_connection_with_config(&settings)
-            .await
+    pub(crate) async fn dedicated(&self, key: &str) -> RedisResult<Dedicated> {
+        let connection = match &self.route {
+            Route::One(link) => link.dedicated().await?,
+            Route::Cluster(cluster) => {
+                let made = cluster.master(key).await?.dedicated().await;
+                if let Err(error) = &made {
+                    cluster.doubt(error).await;
+                }
+                made?
+            }
+        };
+        Ok(Dedicated {
+            connection,
+            route: self.route.clone(),
+        })
+    }
+
+    /// A connection on which the server pushes messages; to one of the [`Client::parts`].
+    ///
+    /// # Errors
+    /// Those of connecting; not repeated.
+    pub(crate) async fn listen(&self, heard: impl redis::aio::AsyncPushSender) -> RedisResult<Connection> {
+        match &self.route {
+            Route::One(link) => link.listen(heard).await,
+            Route::Cluster(cluster) => cluster.master("").await?.listen(heard).await,
+        }
+    }
+
+    /// The number of the database.
+    pub(crate) fn database(&self) -> i64 {
+        self.dialer.login.db()
     }
 
     /// How long a server may take for what it does at once.
     pub(crate) fn answer_timeout(&self) -> Duration {
-        self.answer_timeout.unwrap_or(Duration::from_secs(3600))
+        self.dialer.answer_timeout.unwrap_or(Duration::from_secs(3600))
     }
 }
 
+impl Dedicated {
+    /// Sends a request whose answer has `timeout` from now.
+    ///
+    /// # Errors
+    /// The connection's; one of kind "timed out" if there was no answer.
+    pub(crate) async fn request(&mut self, timeout: Duration, cmd: &Cmd) -> RedisResult<Value> {
+        let sending = self.connection.requests.send_packed_command(cmd);
+        let answer = match tokio::time::timeout(timeout, sending).await {
+            Ok(answer) => answer.and_then(Value::extract_error),
+            Err(_) => Err(dial::timed_out("no answer in time")),
+        };
+        if let (Err(error), Route::Cluster(cluster)) = (&answer, &self.route) {
+            cluster.doubt(error).await;
+        }
+        answer
+    }
+}
+
+/// COMPAT(components-contrib common/component/redis): what holds unless metadata says otherwise.
 impl Pauses {
+    /// Of pub/sub and bindings.
+    pub(crate) const SHORT: Self = Self {
+        shortest: Duration::from_millis(8),
+        longest: Duration::from_millis(512),
+    };
+    /// Of configuration.
+    pub(crate) const WIDE: Self = Self {
+        shortest: Duration::from_millis(8),
+        longest: Duration::from_secs(2),
+    };
+    /// Of state and locks: two seconds there at least, yet never more than the longest.
+    pub(crate) const LONG: Self = Self {
+        shortest: Duration::from_millis(512),
+        longest: Duration::from_millis(512),
+    };
+
     fn after(self, attempt: u32) -> Duration {
         self.shortest
             .saturating_mul(1 << attempt.min(16))
@@ -181,28 +302,45 @@ impl Pauses {
     }
 }
 
-/// Sends a request whose answer has `timeout` from now.
-///
-/// # Errors
-/// The connection's; one of kind "timed out" if there was no answer.
-pub(crate) async fn within(
-    timeout: Duration,
-    cmd: &Cmd,
-    connection: &mut impl ConnectionLike,
-) -> RedisResult<Value> {
-    match tokio::time::timeout(timeout, connection.req_packed_command(cmd)).await {
-        Ok(answer) => answer.and_then(Value::extract_error),
-        Err(_) => Err(RedisError::from(std::io::Error::from(
-            std::io::ErrorKind::TimedOut,
-        ))),
+fn login(username: &str, password: &str) -> RedisConnectionInfo {
+    let mut login = RedisConnectionInfo::default().set_skip_set_lib_name();
+    if !username.is_empty() {
+        login = login.set_username(username);
     }
+    if !password.is_empty() {
+        login = login.set_password(password);
+    }
+    login
 }
 
-fn may_repeat(error: &RedisError, repeat: Repeat) -> bool {
+fn may_repeat(failure: &link::Failure, repeat: Repeat) -> bool {
+    let error = &failure.error;
     let lost = error.is_io_error() || error.is_connection_dropped() || error.is_timeout();
-    // A refused connection has carried nothing, and a server that is loading has refused.
-    let unsent = error.is_connection_refusal() || error.code() == Some("LOADING");
-    unsent || (repeat == Repeat::Yes && lost)
+    // A server that refuses for the moment may do it later; one that could not be reached, too.
+    let passing = lost || crate::failure::is_passing(error);
+    passing && (repeat == Repeat::Yes || !failure.sent)
+}
+
+/// What to do about an error while connecting, where it can be guessed.
+fn hint(message: &str, tls: bool) -> &'static str {
+    let says = |parts: &[&str]| parts.iter().any(|part| message.contains(part));
+    if tls && says(&["InvalidContentType", "corrupt message"]) {
+        "; the server does not speak TLS on this port: remove enableTLS, or name its TLS port"
+    } else if tls && says(&["failed to verify certificate"]) {
+        "; redisHost must be a name in the server's certificate, and its authority must be known (caCert)"
+    } else if !tls
+        && says(&[
+            "arse",
+            "unexpected end of file",
+            "terminated",
+            "closed",
+            "reset by peer",
+        ])
+    {
+        "; is it Redis that listens there, without TLS? (else set enableTLS: true)"
+    } else {
+        ""
+    }
 }
 
 fn longer(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {

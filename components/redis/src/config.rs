@@ -3,12 +3,15 @@
 //! COMPAT(components-contrib common/component/redis/settings.go): names and defaults; most bare numbers are
 //! milliseconds, negative ones switch the thing off.
 
+pub(crate) mod options;
 #[cfg(test)]
 mod tests;
 
-use outrigger_component::error::{Error, Kind, Result};
+use crate::client::dial::Address;
+use outrigger_component::error::{self, Error, Result};
 use outrigger_component::metadata;
 use outrigger_daemon::log::Log;
+use outrigger_daemon::tls;
 use serde::de::value::{Error as Fault, StrDeserializer};
 use serde::{Deserialize, Deserializer, de};
 use std::borrow::Cow;
@@ -16,6 +19,7 @@ use std::fmt;
 use std::time::Duration;
 
 const DEFAULT_PORT: u16 = 6379;
+const ONE_CONNECTION: &str = "one connection carries all requests";
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -27,21 +31,33 @@ pub(crate) struct Config {
     #[serde(rename = "redisDB")]
     pub redis_db: Option<i64>,
     redis_type: String,
+    pub failover: bool,
+    pub sentinel_master_name: String,
+    pub sentinel_username: String,
+    pub sentinel_password: Hidden,
     /// Repetitions of a request whose connection was lost; -1 is none.
     redis_max_retries: Option<i64>,
     max_retries: Option<i64>,
     pub redis_min_retry_interval: Span,
     pub redis_max_retry_interval: Span,
+    /// The older name of the shortest pause, in nanoseconds.
+    max_retry_backoff: Option<u64>,
     pub dial_timeout: Span,
     pub read_timeout: Span,
     pub write_timeout: Span,
     #[serde(rename = "enableTLS")]
     enable_tls: bool,
+    #[serde(rename = "insecureSkipTLSVerify")]
+    insecure_skip_tls_verify: bool,
+    ca_cert: String,
+    client_cert: String,
+    client_key: Hidden,
     #[serde(rename = "useEntraID")]
     use_entra_id: bool,
     #[serde(rename = "useAzureAD")]
     use_azure_ad: bool,
-    failover: bool,
+    #[serde(rename = "useOIDC")]
+    use_oidc: bool,
     query_indexes: String,
 
     // Of a pool of connections, which there is none of here.
@@ -81,93 +97,168 @@ pub(crate) enum Span {
     Is(Duration),
 }
 
+/// How a server is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Server,
+    /// Sentinels say which server is the master.
+    Sentinel,
+    Cluster,
+}
+
 impl Config {
     /// Refuses what is not available, and says what has no effect.
     ///
     /// # Errors
     /// `Unsupported` or `Invalid`, naming the metadata.
     pub(crate) fn check(&self, log: &Log) -> Result<()> {
-        let missing = |what: &str| {
-            Err(Error::new(
-                Kind::Unsupported,
-                format!("{what} is not available in this version of Outrigger"),
-            ))
-        };
-        if self.enable_tls {
-            return missing("metadata enableTLS: TLS to Redis");
-        }
-        if self.failover {
-            return missing("metadata failover: Redis Sentinel");
-        }
-        if self.use_entra_id || self.use_azure_ad {
-            return missing("metadata useEntraID: Entra ID authentication to Redis");
-        }
-        if !self.query_indexes.is_empty() {
-            return missing("metadata queryIndexes: the query API on Redis");
-        }
-        match self.redis_type.as_str() {
-            "" | "node" => {}
-            "cluster" => return missing("metadata redisType: a Redis cluster"),
-            other => {
-                return Err(Error::invalid(format!(
-                    "metadata redisType must be node or cluster, not {other:?}"
-                )));
-            }
-        }
-        for (name, value) in [
-            ("poolSize", &self.pool_size),
-            ("minIdleConns", &self.min_idle_conns),
-            ("maxConnAge", &self.max_conn_age),
-            ("poolTimeout", &self.pool_timeout),
-            ("idleTimeout", &self.idle_timeout),
-            ("idleCheckFrequency", &self.idle_check_frequency),
+        for (name, used, what) in [
+            ("useEntraID", self.use_entra_id || self.use_azure_ad, "Entra ID"),
+            ("useOIDC", self.use_oidc, "OIDC"),
         ] {
-            if !value.is_empty() {
-                log.warn(format_args!(
-                    "redis: metadata {name} has no effect: one connection carries all requests"
+            if used {
+                return Err(Error::new(
+                    error::Kind::Unsupported,
+                    format!(
+                        "metadata {name}: {what} authentication to Redis is not available in this version of Outrigger; use \
+                         redisUsername and redisPassword"
+                    ),
                 ));
             }
+        }
+        if self.kind()? == Kind::Sentinel && self.sentinel_master_name.is_empty() {
+            return Err(Error::invalid(
+                "metadata sentinelMasterName is missing: failover needs the name of the master",
+            ));
+        }
+        self.addresses()?;
+        for (name, value, why) in [
+            ("poolSize", &self.pool_size, ONE_CONNECTION),
+            ("minIdleConns", &self.min_idle_conns, ONE_CONNECTION),
+            ("maxConnAge", &self.max_conn_age, ONE_CONNECTION),
+            ("poolTimeout", &self.pool_timeout, ONE_CONNECTION),
+            ("idleTimeout", &self.idle_timeout, ONE_CONNECTION),
+            ("idleCheckFrequency", &self.idle_check_frequency, ONE_CONNECTION),
+            (
+                "queryIndexes",
+                &self.query_indexes,
+                "queries on Redis are refused",
+            ),
+        ] {
+            if !value.is_empty() {
+                log.warn(format_args!("redis: metadata {name} has no effect: {why}"));
+            }
+        }
+        if self.kind()? == Kind::Cluster && self.redis_db.unwrap_or(0) != 0 {
+            log.warn("redis: metadata redisDB has no effect: a cluster has one database");
         }
         Ok(())
     }
 
-    /// Host and port.
+    /// # Errors
+    /// `Invalid` for a type that nobody knows.
+    pub(crate) fn kind(&self) -> Result<Kind> {
+        match self.redis_type.as_str() {
+            // COMPAT(components-contrib common/component/redis): failover outweighs the type.
+            "" | "node" | "cluster" if self.failover => Ok(Kind::Sentinel),
+            "" | "node" => Ok(Kind::Server),
+            "cluster" => Ok(Kind::Cluster),
+            other => Err(Error::invalid(format!(
+                "metadata redisType must be node or cluster, not {other:?}"
+            ))),
+        }
+    }
+
+    /// The server, or those through which the cluster or the master is found; at least one.
     ///
     /// # Errors
-    /// `Invalid` if there is no host, more than one, or two ports.
-    pub(crate) fn address(&self) -> Result<(String, u16)> {
-        let host = self.redis_host.trim();
-        if host.is_empty() {
+    /// `Invalid` if there is no host, more than one where one is wanted, or two ports.
+    pub(crate) fn addresses(&self) -> Result<Vec<Address>> {
+        let hosts: Vec<&str> = self
+            .redis_host
+            .split(',')
+            .map(str::trim)
+            .filter(|host| !host.is_empty())
+            .collect();
+        if hosts.is_empty() {
             return Err(Error::invalid("metadata \"redisHost\" is missing"));
         }
-        if host.contains(',') {
+        if hosts.len() > 1 && self.kind()? == Kind::Server {
             return Err(Error::invalid(format!(
-                "metadata redisHost names several hosts ({host}): only a single server is available"
+                "metadata redisHost names several hosts ({}): they need redisType cluster, or failover",
+                self.redis_host
             )));
         }
+        hosts.into_iter().map(|host| self.address(host)).collect()
+    }
+
+    fn address(&self, host: &str) -> Result<Address> {
+        let named = self.redis_port.filter(|port| *port != 0);
         // A bare IPv6 address has colons and no port.
         let split = match host.rsplit_once(':') {
             Some((name, port)) if !name.contains(':') || name.ends_with(']') => Some((name, port)),
             _ => None,
         };
         let Some((name, port)) = split else {
-            return Ok((
-                bare(host),
-                self.redis_port.filter(|port| *port != 0).unwrap_or(DEFAULT_PORT),
-            ));
+            return Ok(Address::new(host, named.unwrap_or(DEFAULT_PORT)));
         };
-        let number: u16 = port.parse().map_err(|_| {
+        let port: u16 = port.parse().map_err(|_| {
             Error::invalid(format!(
                 "metadata redisHost has no port but {port:?} after the colon"
             ))
         })?;
-        match self.redis_port {
-            Some(other) if other != 0 && other != number => Err(Error::invalid(format!(
-                "redis host {host:?} already contains port {number}, but redisPort is set to {other}; either remove the \
+        match named {
+            Some(other) if other != port => Err(Error::invalid(format!(
+                "redis host {host:?} already contains port {port}, but redisPort is set to {other}; either remove the \
                  port from redisHost or remove the redisPort setting"
             ))),
-            _ => Ok((bare(name), number)),
+            _ => Ok(Address::new(name, port)),
         }
+    }
+
+    /// `None` without `enableTLS`.
+    ///
+    /// # Errors
+    /// `Invalid` for certificates and keys that cannot be used, by name.
+    pub(crate) fn tls(&self) -> Result<Option<tls::Config>> {
+        if !self.enable_tls {
+            return Ok(None);
+        }
+        let given = |text: &'_ str| !text.is_empty();
+        let identity = tls::pair(
+            (
+                "clientCert",
+                Some(self.client_cert.as_str()).filter(|text| given(text)),
+            ),
+            (
+                "clientKey",
+                Some(self.client_key.0.as_str()).filter(|text| given(text)),
+            ),
+        );
+        let trust = match self.ca_cert.as_str() {
+            _ if self.insecure_skip_tls_verify => tls::Trust::Anybody,
+            "" => tls::Trust::System,
+            text => tls::Trust::Only(tls::Pem {
+                field: "caCert",
+                text,
+            }),
+        };
+        identity
+            .and_then(|identity| {
+                tls::client(&tls::Client {
+                    trust,
+                    identity,
+                    protocols: &[],
+                })
+            })
+            .map(Some)
+            .map_err(|error| Error::caused(error::Kind::Invalid, "metadata for TLS to Redis", error))
+    }
+
+    /// The shortest pause between attempts.
+    pub(crate) fn shortest_pause(&self, default: Duration) -> Duration {
+        let default = self.max_retry_backoff.map_or(default, Duration::from_nanos);
+        self.redis_min_retry_interval.or(default).unwrap_or_default()
     }
 
     /// Repetitions of a request whose connection was lost.
@@ -213,9 +304,4 @@ impl fmt::Debug for Hidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
-}
-
-/// Without the brackets of an IPv6 address.
-fn bare(host: &str) -> String {
-    host.trim_start_matches('[').trim_end_matches(']').to_owned()
 }

@@ -1,24 +1,44 @@
-//! Redis: `state.redis` and `pubsub.redis`, on the same data as the reference's components, so both can work on one
-//! server side by side.
+//! Redis: `state.redis`, `pubsub.redis`, `configuration.redis`, `lock.redis` and `bindings.redis`, on the same data as the
+//! reference's components, so both can work on one server side by side; over one server, the master that Sentinels name, or
+//! a cluster, with TLS or without.
 //!
-//! One connection per component carries all requests, pipelined; each subscription has one more, for the blocking
-//! read. Lost connections come back by themselves.
+//! One connection per component and server carries all requests, pipelined; each subscription and each watch has one more.
+//! Lost connections come back by themselves.
 //!
-//! Deliberately absent for now, each with an error that names it: TLS, cluster, Sentinel, Entra ID, RediSearch queries.
+//! Deliberately absent for now, each with an error that names it: Entra ID, OIDC, RediSearch queries.
 
+mod backoff;
+mod binding;
 mod client;
 mod config;
+mod configuration;
 mod failure;
+mod lock;
 mod pubsub;
+mod script;
 mod state;
 
+use config::options::{CLIENT, CONSUMER, LOCK, RETRIES, STATE};
 use outrigger_component::registry::Registry;
 
-/// Adds `state.redis` and `pubsub.redis`.
+/// Adds the components.
 ///
 /// # Panics
 /// When one of them is registered already.
 pub fn register(registry: &mut Registry) {
-    registry.state("redis", state::Store::connect);
-    registry.pubsub("redis", pubsub::Streams::connect);
+    registry
+        .state("redis", state::Store::connect)
+        .options(&[CLIENT, LOCK, STATE]);
+    registry
+        .pubsub("redis", pubsub::Streams::connect)
+        .options(&[CLIENT, RETRIES, CONSUMER]);
+    registry
+        .configuration("redis", configuration::Store::connect)
+        .options(&[CLIENT, RETRIES]);
+    registry
+        .lock("redis", lock::Locks::connect)
+        .options(&[CLIENT, LOCK]);
+    registry
+        .output_binding("redis", binding::Binding::connect)
+        .options(&[CLIENT, RETRIES]);
 }

@@ -12,7 +12,7 @@ mod acknowledge;
 mod entry;
 mod reader;
 
-use crate::client::{Client, Repeat};
+use crate::client::{Client, Pauses, Repeat};
 use crate::config::{Config, Span};
 use crate::failure::failure;
 use acknowledge::Ledger;
@@ -97,10 +97,12 @@ impl Streams {
             config.consumer_id.clone()
         };
         let trim = trim(&config, &log);
-        let client = Client::connect(&config, None).await.map_err(|error| Error {
-            message: format!("redis streams: {}", error.message),
-            ..error
-        })?;
+        let client = Client::connect(&config, Pauses::SHORT, &log)
+            .await
+            .map_err(|error| Error {
+                message: format!("redis streams: {}", error.message),
+                ..error
+            })?;
         let redelivery = redelivery(&config);
         let group = Arc::new(Group {
             client,

@@ -7,12 +7,13 @@
 //! tag. Unlike there, a first write without a tag never replaces anything, and a transaction in which a tag does not
 //! match changes nothing.
 
-mod keys;
+pub(crate) mod keys;
 mod script;
 
-use crate::client::{Client, Repeat, unexpected};
+use crate::client::{Client, Pauses, Repeat, unexpected};
 use crate::config::Config;
 use crate::failure::failure;
+use crate::script::Script;
 use bytes::Bytes;
 use outrigger_component::Component;
 use outrigger_component::error::{Error, Kind, Result};
@@ -23,18 +24,16 @@ use outrigger_component::state::{
     Consistency, Delete, Features, Get, Item, Keys, KeysLike, Set, StateStore, Write,
 };
 use outrigger_daemon::log::Log;
-use redis::RedisError;
+use redis::{RedisError, RedisResult};
 use script::Step;
 use std::time::Duration;
 
-/// COMPAT(components-contrib common/component/redis): pause between attempts; two seconds there, yet never more than
-/// the longest pause.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(512);
 /// How long a strong write waits for the replicas.
 const REPLICAS_PATIENCE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Store {
     client: Client,
+    script: Script,
     /// Lifetime in seconds of values that have none of their own; 0 and below is for ever.
     default_ttl: Option<i64>,
     /// For strong writes; `None` if the server has no replicas.
@@ -42,7 +41,7 @@ pub(crate) struct Store {
     log: Log,
 }
 
-/// A connection of its own: waiting for replicas keeps waiting whoever shares it, and counts what it wrote itself.
+/// Connections of its own: waiting for replicas keeps waiting whoever shares it, and counts what it wrote itself.
 struct Strong {
     client: Client,
     replicas: u32,
@@ -56,18 +55,22 @@ impl Store {
     pub(crate) async fn connect(setup: Setup<Config>) -> Result<Self> {
         let Setup { config, log, .. } = setup;
         config.check(&log)?;
-        let client = Client::connect(&config, Some(SHORTEST_PAUSE))
+        let client = Client::connect(&config, Pauses::LONG, &log)
             .await
             .map_err(|error| prefixed("redis store", error))?;
-        let strong = match replicas(&client).await? {
+        let replicas = replicas(&client)
+            .await
+            .map_err(|error| failure("redis store: cannot read the number of replicas", error))?;
+        let strong = match replicas {
             0 => None,
             replicas => Some(Strong {
-                client: client.apart(REPLICAS_PATIENCE)?,
+                client: client.apart(REPLICAS_PATIENCE),
                 replicas,
             }),
         };
         Ok(Self {
             client,
+            script: Script::new(script::SCRIPT),
             default_ttl: config.ttl_in_seconds,
             strong,
             log,
@@ -88,9 +91,9 @@ impl Store {
         };
         let strong = self.strong.as_ref().filter(|_| strong);
         let client = strong.map_or(&self.client, |strong| &strong.client);
-        match script::run(client, &steps, repeat)
+        match script::run(&self.script, client, &steps, repeat)
             .await
-            .map_err(|error| failure(&what, error))?
+            .map_err(|error| refused(&what, error))?
         {
             0 => {}
             refused => {
@@ -105,21 +108,24 @@ impl Store {
             }
         }
         match strong {
-            Some(strong) => self.wait_for(strong).await,
+            Some(strong) => self.wait_for(strong, first.key()).await,
             None => Ok(()),
         }
     }
 
     /// COMPAT(components-contrib state/redis): replicas that are late do not fail the write, which has been done.
-    async fn wait_for(&self, Strong { client, replicas }: &Strong) -> Result<()> {
+    async fn wait_for(&self, Strong { client, replicas }: &Strong, key: &str) -> Result<()> {
         let mut cmd = redis::cmd("WAIT");
         cmd.arg(replicas).arg(REPLICAS_PATIENCE.as_millis());
-        let reached: u32 = client.query(&cmd, Repeat::IfUnsent).await.map_err(|error| {
-            failure(
-                &format!("redis waiting for {replicas} replicas to acknowledge write"),
-                error,
-            )
-        })?;
+        let reached: u32 = client
+            .query_beside(key, &cmd, Repeat::IfUnsent)
+            .await
+            .map_err(|error| {
+                failure(
+                    &format!("redis waiting for {replicas} replicas to acknowledge write"),
+                    error,
+                )
+            })?;
         if reached < *replicas {
             self.log.warn(format_args!(
                 "redis: {reached} of {replicas} replicas acknowledged a strong write in time"
@@ -216,15 +222,34 @@ impl StateStore for Store {
     }
 }
 
-async fn replicas(client: &Client) -> Result<u32> {
-    let answer: String = client
-        .query(redis::cmd("INFO").arg("replication"), Repeat::Yes)
-        .await
-        .map_err(|error| failure("redis store: cannot read the number of replicas", error))?;
-    let count = answer
-        .lines()
-        .find_map(|line| line.strip_prefix("connected_slaves:"));
-    Ok(count.and_then(|count| count.trim().parse().ok()).unwrap_or(0))
+/// Replicas of the server; of that of a cluster's masters which has the fewest.
+///
+/// # Errors
+/// The server's.
+pub(crate) async fn replicas(client: &Client) -> RedisResult<u32> {
+    let mut fewest = None;
+    for part in client.parts().await? {
+        let answer: String = part
+            .query(redis::cmd("INFO").arg("replication"), Repeat::Yes)
+            .await?;
+        let count = answer
+            .lines()
+            .find_map(|line| line.strip_prefix("connected_slaves:"));
+        let count: u32 = count.and_then(|count| count.trim().parse().ok()).unwrap_or(0);
+        fewest = Some(fewest.map_or(count, |fewest: u32| fewest.min(count)));
+    }
+    Ok(fewest.unwrap_or(0))
+}
+
+/// A write that the server did not do.
+fn refused(what: &str, error: RedisError) -> Error {
+    match error.code() {
+        Some("CROSSSLOT") => Error::invalid(format!(
+            "{what}: the keys of a transaction belong to different slots of the cluster; give them a common part in braces, as \
+             in {{order-7}}"
+        )),
+        _ => failure(what, error),
+    }
 }
 
 fn prefixed(with: &str, error: Error) -> Error {

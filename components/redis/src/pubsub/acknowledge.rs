@@ -5,6 +5,7 @@
 
 use super::entry::Entry;
 use super::{Group, Redelivery};
+use crate::backoff::Backoff;
 use crate::client::Repeat;
 use crate::failure::is_passing;
 use outrigger_component::pubsub::{Outcome, Settle};
@@ -12,15 +13,12 @@ use redis::{Cmd, RedisResult, Value};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Messages told in one request.
 const BATCH: usize = 500;
 /// Outcomes that may wait for the server before readers pause.
 const MOST_WAITING: usize = 10_000;
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Outcomes that the server does not know yet, of all subscriptions.
 #[derive(Default)]
@@ -168,7 +166,7 @@ impl Settle for Held {
 
 /// Tells the server, until the ledger is closed and empty.
 pub(super) async fn run(group: Arc<Group>, ledger: Arc<Ledger>) {
-    let mut pause = SHORTEST_PAUSE;
+    let mut backoff = Backoff::default();
     loop {
         let Some((topic, outcome, ids)) = ledger.batch() else {
             if ledger.is_closed() {
@@ -178,7 +176,7 @@ pub(super) async fn run(group: Arc<Group>, ledger: Arc<Ledger>) {
             continue;
         };
         match tell(&group, &topic, outcome, &ids).await {
-            Ok(()) => pause = SHORTEST_PAUSE,
+            Ok(()) => backoff.reset(),
             Err(error) if is_gone(&error) => group.log.warn(format_args!(
                 "redis streams: stream {topic} or its group {} is gone; nothing is left to acknowledge",
                 group.name
@@ -188,8 +186,7 @@ pub(super) async fn run(group: Arc<Group>, ledger: Arc<Ledger>) {
                     "redis streams: error acknowledging messages of {topic}: {error}"
                 ));
                 if is_passing(&error) {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    backoff.pause().await;
                     continue;
                 }
                 // Refused for good: these are delivered again some day, and must not keep others waiting.

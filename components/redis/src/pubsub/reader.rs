@@ -5,12 +5,12 @@
 use super::acknowledge::{Held, Ledger, is_gone};
 use super::entry::{self, Entry, Pending};
 use super::{Group, Redelivery};
-use crate::client::{Repeat, unexpected, within};
+use crate::backoff::Backoff;
+use crate::client::{Dedicated, Repeat, unexpected};
 use crate::failure::failure;
 use outrigger_component::error::Result;
 use outrigger_component::metadata::Metadata;
 use outrigger_component::pubsub::{Delivery, Incoming, Settle};
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisError, Value};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,9 +19,6 @@ use tokio::time::Instant;
 
 /// How long the server may hold back its answer while there is nothing to read.
 const BLOCK: Duration = Duration::from_secs(5);
-/// Of new attempts while the server is away.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 pub(super) struct Reader {
     group: Arc<Group>,
@@ -30,10 +27,9 @@ pub(super) struct Reader {
     held: Arc<Held>,
     read: VecDeque<Entry>,
     /// For blocking reads.
-    connection: Option<MultiplexedConnection>,
+    connection: Option<Dedicated>,
     next_look: Instant,
-    /// After the last failure; `None` while all is well.
-    pause: Option<Duration>,
+    backoff: Backoff,
 }
 
 impl Reader {
@@ -46,7 +42,7 @@ impl Reader {
             read: VecDeque::new(),
             connection: None,
             next_look: Instant::now(),
-            pause: None,
+            backoff: Backoff::default(),
         }
     }
 
@@ -61,21 +57,17 @@ impl Reader {
             }
             self.ledger.room().await;
             match self.fill().await {
-                Ok(()) => self.pause = None,
+                Ok(()) => self.backoff.reset(),
                 Err(error) => {
                     self.connection = None;
                     // Said once, not with each attempt.
-                    if self.pause.is_none() {
+                    if self.backoff.is_fresh() {
                         self.group.log.error(format_args!(
                             "redis streams: error reading from stream {}: {error}",
                             self.topic
                         ));
                     }
-                    let pause = self
-                        .pause
-                        .map_or(SHORTEST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
-                    self.pause = Some(pause);
-                    tokio::time::sleep(pause).await;
+                    self.backoff.pause().await;
                 }
             }
         }
@@ -118,7 +110,7 @@ impl Reader {
     async fn read_new(&mut self, block: Duration) -> Result<()> {
         let failed = |error| failure("XREADGROUP", error);
         if self.connection.is_none() {
-            self.connection = Some(self.group.client.dedicated().await.map_err(failed)?);
+            self.connection = Some(self.group.client.dedicated(&self.topic).await.map_err(failed)?);
         }
         let Some(connection) = &mut self.connection else {
             return Ok(());
@@ -136,7 +128,8 @@ impl Reader {
             .arg("STREAMS")
             .arg(&self.topic)
             .arg(">");
-        match within(block + self.group.client.answer_timeout(), &cmd, connection).await {
+        let patience = block + self.group.client.answer_timeout();
+        match connection.request(patience, &cmd).await {
             Ok(answer) => {
                 self.read
                     .extend(entry::read(answer).ok_or_else(|| unexpected("XREADGROUP"))?);

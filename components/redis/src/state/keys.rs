@@ -6,6 +6,7 @@ use crate::client::{Client, Repeat};
 use crate::failure::failure;
 use outrigger_component::error::{Error, Result};
 use outrigger_component::state::{Keys, KeysLike};
+use redis::RedisResult;
 use std::collections::BTreeSet;
 
 /// Keys that the server looks at in one go.
@@ -26,21 +27,9 @@ pub(super) async fn like(client: &Client, like: &KeysLike) -> Result<Keys> {
     let glob = glob(&like.pattern);
     // A scan may see a key twice.
     let mut found = BTreeSet::new();
-    let mut cursor = 0_u64;
-    loop {
-        let mut cmd = redis::cmd("SCAN");
-        cmd.arg(cursor).arg("MATCH").arg(&glob).arg("COUNT").arg(BATCH);
-        let (next, keys): (u64, Vec<Vec<u8>>) = client
-            .query(&cmd, Repeat::Yes)
-            .await
-            .map_err(|error| failure("redis SCAN failed", error))?;
-        // What is not text is not ours.
-        found.extend(keys.into_iter().filter_map(|key| String::from_utf8(key).ok()));
-        cursor = next;
-        if cursor == 0 {
-            break;
-        }
-    }
+    scan(client, &glob, &mut found)
+        .await
+        .map_err(|error| failure("redis SCAN failed", error))?;
     let size = like
         .page_size
         .filter(|size| *size > 0)
@@ -51,6 +40,28 @@ pub(super) async fn like(client: &Client, like: &KeysLike) -> Result<Keys> {
         continuation: (end < found.len()).then(|| end.to_string()),
         keys: found.into_iter().skip(start).take(size).collect(),
     })
+}
+
+/// Adds the keys that match.
+///
+/// # Errors
+/// The server's.
+pub(crate) async fn scan(client: &Client, glob: &str, found: &mut BTreeSet<String>) -> RedisResult<()> {
+    for part in client.parts().await? {
+        let mut cursor = 0_u64;
+        loop {
+            let mut cmd = redis::cmd("SCAN");
+            cmd.arg(cursor).arg("MATCH").arg(glob).arg("COUNT").arg(BATCH);
+            let (next, keys): (u64, Vec<Vec<u8>>) = part.query(&cmd, Repeat::Yes).await?;
+            // What is not text is not ours.
+            found.extend(keys.into_iter().filter_map(|key| String::from_utf8(key).ok()));
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// From the language of SQL's `LIKE` to Redis's own.

@@ -1,14 +1,15 @@
 //! The one script that writes: checks the tags of all its steps, then performs them all.
 
 use crate::client::{Client, Repeat};
+use crate::script::Script;
 use bytes::Bytes;
 use outrigger_component::error::{Error, Kind, Result};
 use outrigger_component::state::{Concurrency, Delete, Set, Ttl, ttl};
-use redis::{Cmd, ErrorKind, RedisResult, Script, ServerErrorKind};
+use redis::{Cmd, RedisResult};
 
 /// Per key: what to do, the tag it asks for (`0` is none), whether it asks for absence, the lifetime (`0` is to leave
 /// it, negative is none), the value. Answers 0, or the number of the step whose tag does not match.
-const SCRIPT: &str = r#"
+pub(super) const SCRIPT: &str = r#"
 local foreign = {}
 for i, key in ipairs(KEYS) do
   local at = (i - 1) * 5
@@ -104,27 +105,21 @@ impl Step {
 ///
 /// # Errors
 /// The server's.
-pub(super) async fn run(client: &Client, steps: &[Step], repeat: Repeat) -> RedisResult<i64> {
-    let script = Script::new(SCRIPT);
-    match client
-        .query(&invocation("EVALSHA", script.get_hash(), steps), repeat)
-        .await
-    {
-        // A server that was restarted, or has never seen it. Nothing has been done yet.
-        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-            client.query(&invocation("EVAL", SCRIPT, steps), repeat).await
-        }
-        result => result,
-    }
-}
-
-fn invocation(command: &str, script: &str, steps: &[Step]) -> Cmd {
-    let size: usize = steps
+pub(super) async fn run(
+    script: &Script,
+    client: &Client,
+    steps: &[Step],
+    repeat: Repeat,
+) -> RedisResult<i64> {
+    let size = steps
         .iter()
         .map(|step| step.key.len() + step.set.as_ref().map_or(0, |(value, _)| value.len()) + 40)
         .sum();
-    let mut cmd = Cmd::with_capacity(3 + steps.len() * 6, script.len() + size);
-    cmd.arg(command).arg(script).arg(steps.len());
+    script.run(client, repeat, size, |cmd| fill(cmd, steps)).await
+}
+
+fn fill(cmd: &mut Cmd, steps: &[Step]) {
+    cmd.arg(steps.len());
     for step in steps {
         cmd.arg(&step.key);
     }
@@ -137,5 +132,4 @@ fn invocation(command: &str, script: &str, steps: &[Step]) -> Cmd {
             None => cmd.arg("delete").arg(tag).arg("0").arg(0).arg(""),
         };
     }
-    cmd
 }

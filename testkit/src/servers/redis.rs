@@ -1,6 +1,8 @@
 //! Redis (`apt-get install redis-server`). Writes are on disk before they are answered, so that a killed server
 //! loses nothing and tests can tell our losses from its.
 
+use crate::pki::Pki;
+use rustix::process::{Pid, Signal, kill_process};
 use std::io;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -14,9 +16,25 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub struct Redis {
     folder: TempDir,
+    /// Certificates and the like.
+    files: Option<TempDir>,
     port: u16,
+    /// Beside the plain one.
+    tls_port: Option<u16>,
     options: Vec<String>,
     child: Option<Child>,
+}
+
+/// Servers that share the keys among them.
+pub struct Cluster {
+    pub nodes: Vec<Redis>,
+}
+
+/// A master with one replica, watched by a Sentinel that replaces a master after half a second of silence.
+pub struct Watched {
+    pub master: Redis,
+    pub replica: Redis,
+    pub sentinel: Redis,
 }
 
 /// Starts a server with further options of its command line (`--requirepass`, …). `None`, said loudly, if Redis is
@@ -36,7 +54,9 @@ pub async fn start(options: &[&str]) -> Option<Redis> {
     }
     let mut redis = Redis {
         folder: tempfile::tempdir().expect("a temporary folder"),
+        files: None,
         port: super::free_port(),
+        tls_port: None,
         options: options.iter().map(|&option| option.to_owned()).collect(),
         child: None,
     };
@@ -44,10 +64,187 @@ pub async fn start(options: &[&str]) -> Option<Redis> {
     Some(redis)
 }
 
+/// The same with a second port for TLS, where clients must show a certificate of the same authority if `clients` says so.
+///
+/// # Panics
+/// When an installed server does not start.
+pub async fn start_tls(pki: &Pki, clients: bool) -> Option<Redis> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("a writable folder");
+        path.to_string_lossy().into_owned()
+    };
+    let port = super::free_port();
+    let (root, certificate, key) = (
+        file("root.pem", &pki.root),
+        file("certificate.pem", &pki.certificate),
+        file("key.pem", &pki.key),
+    );
+    let options = [
+        ["--tls-port", &port.to_string()],
+        ["--tls-ca-cert-file", &root],
+        ["--tls-cert-file", &certificate],
+        ["--tls-key-file", &key],
+        ["--tls-auth-clients", if clients { "yes" } else { "no" }],
+    ];
+    let mut redis = start(&options.concat()).await?;
+    redis.tls_port = Some(port);
+    redis.files = Some(folder);
+    Some(redis)
+}
+
+/// Starts a cluster of so many masters with equal shares of the slots.
+///
+/// # Panics
+/// When an installed server does not start, or the cluster does not come up.
+pub async fn cluster(masters: u16) -> Option<Cluster> {
+    let mut nodes = Vec::new();
+    for _ in 0..masters {
+        let bus = super::free_port().to_string();
+        let options = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            "2000",
+            "--cluster-port",
+        ];
+        nodes.push(start(&[&options[..], &[&bus]].concat()).await?);
+    }
+    let bus = |node: &Redis| node.options.last().cloned().unwrap_or_default();
+    let share = 16384 / masters;
+    for (index, node) in (0..).zip(&nodes) {
+        let last = if index + 1 == masters {
+            16383
+        } else {
+            (index + 1) * share - 1
+        };
+        let first = index * share;
+        assert_eq!(
+            node.raw(&format!("CLUSTER ADDSLOTSRANGE {first} {last}")).await,
+            "+OK"
+        );
+        for other in &nodes {
+            let meet = format!("CLUSTER MEET 127.0.0.1 {} {}", other.port, bus(other));
+            assert_eq!(node.raw(&meet).await, "+OK");
+        }
+    }
+    let all = format!("cluster_known_nodes:{masters}");
+    for node in &nodes {
+        node.until("CLUSTER INFO", |info| {
+            info.contains("cluster_state:ok") && info.contains(&all)
+        })
+        .await;
+    }
+    Some(Cluster { nodes })
+}
+
+/// Starts a master, its replica, and a Sentinel that calls it `name`.
+///
+/// # Panics
+/// When an installed server does not start, or the replica does not come up.
+pub async fn watched(name: &str) -> Option<Watched> {
+    let master = start(&[]).await?;
+    let port = master.port.to_string();
+    let replica = start(&[
+        "--replicaof",
+        "127.0.0.1",
+        &port,
+        "--repl-diskless-sync-delay",
+        "0",
+    ])
+    .await?;
+    master
+        .until("INFO replication", |info| info.contains("state=online"))
+        .await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let settings = format!(
+        "sentinel monitor {name} 127.0.0.1 {port} 1\nsentinel down-after-milliseconds {name} 500\n\
+         sentinel failover-timeout {name} 2000\n"
+    );
+    let file = folder.path().join("sentinel.conf");
+    std::fs::write(&file, settings).expect("a writable folder");
+    let mut sentinel = Redis {
+        folder,
+        files: None,
+        port: super::free_port(),
+        tls_port: None,
+        options: vec![file.to_string_lossy().into_owned(), "--sentinel".to_owned()],
+        child: None,
+    };
+    sentinel.restart().await;
+    sentinel
+        .until(&format!("SENTINEL REPLICAS {name}"), |replicas| {
+            replicas.contains("127.0.0.1")
+        })
+        .await;
+    Some(Watched {
+        master,
+        replica,
+        sentinel,
+    })
+}
+
 impl Redis {
     /// `127.0.0.1:port`, as `redisHost` wants it.
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The same of the port that speaks TLS, by a name that is in the certificate.
+    ///
+    /// # Panics
+    /// When the server was started without.
+    pub fn tls_host(&self) -> String {
+        format!("localhost:{}", self.tls_port.expect("started with TLS"))
+    }
+
+    /// Speaks to the server as any other client would; answers its text. Words are separated by spaces.
+    ///
+    /// # Panics
+    /// When it cannot be talked to.
+    pub async fn raw(&self, command: &str) -> String {
+        self.say(command).await.expect("the server can be talked to")
+    }
+
+    /// Asks again until the answer is right.
+    ///
+    /// # Panics
+    /// When it does not become right in time.
+    pub async fn until(&self, command: &str, right: impl Fn(&str) -> bool) {
+        let asking = async {
+            while !right(&self.raw(command).await) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE * 2, asking)
+            .await
+            .unwrap_or_else(|_| panic!("{command} does not answer what is expected"));
+    }
+
+    async fn say(&self, command: &str) -> io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        for words in [command.split(' ').collect(), vec!["QUIT"]] {
+            let mut request = format!("*{}\r\n", words.len());
+            for word in words {
+                request += &format!("${}\r\n{word}\r\n", word.len());
+            }
+            stream.write_all(request.as_bytes()).await?;
+        }
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let answer = answer.trim_end().trim_end_matches("+OK").trim_end();
+        Ok(answer.replace("\r\n", " "))
+    }
+
+    /// SIGSTOP and SIGCONT: the server is there, and silent meanwhile.
+    ///
+    /// # Panics
+    /// When the server is not running.
+    pub fn pause(&self, paused: bool) {
+        let child = self.child.as_ref().expect("the server runs");
+        let signal = if paused { Signal::STOP } else { Signal::CONT };
+        kill_process(Pid::from_child(child), signal).expect("ours to stop");
     }
 
     /// SIGKILL: no farewell, no flush.
@@ -97,10 +294,20 @@ impl Drop for Redis {
 }
 
 fn spawn(folder: &Path, port: u16, options: &[String]) -> Child {
-    Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-        .args(["--appendonly", "yes", "--appendfsync", "always", "--dir"])
-        .arg(folder)
+    let mut command = Command::new("redis-server");
+    // A configuration file stands before everything else.
+    let (file, options) = match options.split_first() {
+        Some((file, rest)) if !file.starts_with("--") => (Some(file), rest),
+        _ => (None, options),
+    };
+    command.args(file);
+    command
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
+        .arg(folder);
+    if file.is_none() {
+        command.args(["--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
+    }
+    command
         .args(options)
         .stdout(Stdio::null())
         .stderr(Stdio::null())

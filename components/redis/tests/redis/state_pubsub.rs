@@ -1,117 +1,29 @@
-//! Against a real server; skipped loudly where none is installed.
+//! State and pub/sub on one server.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
-
-use futures::StreamExt;
+use crate::support::{build, get, message, next, quick, registry, set, subscribe, text};
+use futures::StreamExt as _;
 use outrigger_component::error::Kind;
-use outrigger_component::pubsub::{Delivery, Outcome, Outgoing, PubSub, Subscribe, Subscription};
-use outrigger_component::registry::Registry;
+use outrigger_component::pubsub::{Outcome, Outgoing, PubSub};
 use outrigger_component::state::{Concurrency, Consistency, Get, Set, StateStore};
-use outrigger_components_redis::register;
 use outrigger_testkit::conformance::{pubsub, state};
 use outrigger_testkit::servers::redis::{Redis, start};
 use outrigger_testkit::setup::setup;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-fn registry() -> Registry {
-    let mut registry = Registry::default();
-    register(&mut registry);
-    registry
-}
 
 async fn store(redis: &Redis, metadata: &[(&str, &str)]) -> Arc<dyn StateStore> {
     let host = redis.host();
-    let metadata = [&[("redisHost", host.as_str())], metadata].concat();
-    registry()
-        .state_stores()
-        .build("redis", "v1", setup(&metadata))
-        .await
-        .unwrap()
+    build::store(&[&[("redisHost", host.as_str())], metadata].concat()).await
 }
 
-/// With redelivery that tests can wait for.
 async fn broker(redis: &Redis, metadata: &[(&str, &str)]) -> Arc<dyn PubSub> {
     let host = redis.host();
-    let quick = [
-        ("redisHost", host.as_str()),
-        ("processingTimeout", "2s"),
-        ("redeliverInterval", "200"),
-    ];
-    registry()
-        .brokers()
-        .build("redis", "v1", setup(&[&quick, metadata].concat()))
-        .await
-        .unwrap()
+    build::broker(&quick(&host, metadata)).await
 }
 
-/// Speaks to the server as any other client would; answers its text.
 async fn raw(redis: &Redis, command: &str) -> String {
-    let mut stream = tokio::net::TcpStream::connect(redis.host()).await.unwrap();
-    for words in [command.split(' ').collect(), vec!["QUIT"]] {
-        let mut request = format!("*{}\r\n", words.len());
-        for word in words {
-            request += &format!("${}\r\n{word}\r\n", word.len());
-        }
-        stream.write_all(request.as_bytes()).await.unwrap();
-    }
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
-        .trim_end()
-        .trim_end_matches("+OK")
-        .trim_end()
-        .replace("\r\n", " ")
-}
-
-fn message(topic: &str, content: &str) -> Outgoing {
-    Outgoing {
-        topic: topic.to_owned(),
-        data: content.as_bytes().to_vec().into(),
-        ..Outgoing::default()
-    }
-}
-
-async fn subscribe(broker: &Arc<dyn PubSub>, topic: &str) -> Subscription {
-    broker
-        .subscribe(Subscribe {
-            topic: topic.to_owned(),
-            ..Subscribe::default()
-        })
-        .await
-        .unwrap()
-}
-
-async fn next(subscription: &mut Subscription) -> Delivery {
-    tokio::time::timeout(Duration::from_secs(20), subscription.deliveries.next())
-        .await
-        .expect("in time")
-        .expect("goes on")
-}
-
-fn text(delivery: &Delivery) -> String {
-    String::from_utf8(delivery.message.data.to_vec()).unwrap()
-}
-
-fn set(key: &str, value: &str) -> Set {
-    Set {
-        key: key.to_owned(),
-        value: value.as_bytes().to_vec().into(),
-        ..Set::default()
-    }
-}
-
-async fn get(store: &Arc<dyn StateStore>, key: &str) -> Option<(String, Option<String>)> {
-    let item = store
-        .get(&Get {
-            key: key.to_owned(),
-            ..Get::default()
-        })
-        .await
-        .unwrap()?;
-    Some((String::from_utf8(item.value.to_vec()).unwrap(), item.etag))
+    redis.raw(command).await
 }
 
 #[tokio::test]
@@ -357,14 +269,9 @@ async fn strong_writes_reach_the_replica() {
     let Some(replica) = start(&["--replicaof", "127.0.0.1", port]).await else {
         return;
     };
-    let online = async {
-        while !raw(&redis, "INFO replication").await.contains("state=online") {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), online)
-        .await
-        .expect("the replica comes up");
+    redis
+        .until("INFO replication", |info| info.contains("state=online"))
+        .await;
     let store = store(&redis, &[]).await;
     for number in 0..20 {
         let value = number.to_string();

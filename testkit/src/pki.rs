@@ -1,0 +1,40 @@
+//! Certificates for tests.
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+/// An authority, and a certificate of it for `localhost` and `127.0.0.1`, all in PEM.
+pub struct Pki {
+    pub root: String,
+    pub certificate: String,
+    pub key: String,
+}
+
+impl Pki {
+    /// A new authority, which nobody trusts yet.
+    ///
+    /// # Panics
+    /// When no certificate can be made.
+    pub fn new() -> Self {
+        let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority_key = KeyPair::generate().expect("a key");
+        let root = authority.self_signed(&authority_key).expect("a certificate");
+        let issuer = Issuer::new(authority, authority_key);
+        let key = KeyPair::generate().expect("a key");
+        let names = ["localhost", "127.0.0.1"].map(str::to_owned);
+        let leaf = CertificateParams::new(names)
+            .and_then(|leaf| leaf.signed_by(&key, &issuer))
+            .expect("a certificate");
+        Self {
+            root: root.pem(),
+            certificate: leaf.pem(),
+            key: key.serialize_pem(),
+        }
+    }
+}
+
+impl Default for Pki {
+    fn default() -> Self {
+        Self::new()
+    }
+}

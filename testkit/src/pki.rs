@@ -1,6 +1,6 @@
 //! Certificates for tests.
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 /// An authority, and a certificate of it for `localhost` and `127.0.0.1`, all in PEM.
 pub struct Pki {
@@ -16,6 +16,10 @@ impl Pki {
     /// When no certificate can be made.
     pub fn new() -> Self {
         let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
+        // Some libraries take a certificate for its own authority if both have one name.
+        authority
+            .distinguished_name
+            .push(DnType::CommonName, "authority of a test");
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority_key = KeyPair::generate().expect("a key");
         let root = authority.self_signed(&authority_key).expect("a certificate");

@@ -48,7 +48,11 @@ impl Config {
     /// # Errors
     /// `Invalid` if there are none, or one is malformed.
     pub(crate) fn hosts(&self) -> Result<Vec<String>> {
-        let named = self.hosts.split(',').map(str::trim).filter(|host| !host.is_empty());
+        let named = self
+            .hosts
+            .split(',')
+            .map(str::trim)
+            .filter(|host| !host.is_empty());
         let hosts = named.map(address).collect::<Result<Vec<_>>>()?;
         if hosts.is_empty() {
             return Err(Error::invalid("missing or empty hosts field from metadata"));

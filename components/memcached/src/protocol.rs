@@ -49,11 +49,7 @@ impl Request {
             Self::Get { key } => put(into, &["get ", key, "\r\n"]),
             Self::Delete { key } => put(into, &["delete ", key, "\r\n"]),
             Self::Version => put(into, &["version\r\n"]),
-            Self::Set {
-                key,
-                value,
-                expires,
-            } => {
+            Self::Set { key, value, expires } => {
                 let (expires, length) = (expires.to_string(), value.len().to_string());
                 put(into, &["set ", key, " 0 ", &expires, " ", &length, "\r\n"]);
                 into.extend_from_slice(value);
@@ -147,7 +143,8 @@ mod tests {
     /// Answers that come byte by byte are read as those that come at once.
     #[test]
     fn answers() {
-        let wire = b"STORED\r\nEND\r\nVALUE k 0 7\r\na\r\nEND\r\r\nEND\r\nDELETED\r\nNOT_FOUND\r\nVERSION 1.6\r\n\
+        let wire =
+            b"STORED\r\nEND\r\nVALUE k 0 7\r\na\r\nEND\r\r\nEND\r\nDELETED\r\nNOT_FOUND\r\nVERSION 1.6\r\n\
             SERVER_ERROR object too large for cache\r\nERROR\r\nVALUE k 3 0 99\r\n\r\nEND\r\n";
         let expected = [
             Answer::Done,

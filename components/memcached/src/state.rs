@@ -57,10 +57,7 @@ impl Store {
                 turn: AtomicUsize::new(0),
             });
         }
-        let this = Self {
-            hosts,
-            _tasks: tasks,
-        };
+        let this = Self { hosts, _tasks: tasks };
         this.ping().await?;
         Ok(this)
     }
@@ -93,7 +90,11 @@ impl Host {
                     Lost::Garbage(_) => Kind::Internal,
                     Lost::NoConnection(_) | Lost::Broken(_) | Lost::Closed => Kind::Unavailable,
                 };
-                Err(Error::caused(kind, &format!("{what}: memcached at {}", self.name), lost))
+                Err(Error::caused(
+                    kind,
+                    &format!("{what}: memcached at {}", self.name),
+                    lost,
+                ))
             }
         }
     }
@@ -165,13 +166,19 @@ impl StateStore for Store {
 /// # Errors
 /// `Invalid` for keys that Memcached would take for something else.
 fn legal(key: &str) -> Result<()> {
-    let refused = |why: String| Err(Error::invalid(format!("memcached cannot keep key {key:?}: {why}")));
+    let refused = |why: String| {
+        Err(Error::invalid(format!(
+            "memcached cannot keep key {key:?}: {why}"
+        )))
+    };
     if key.is_empty() {
         return refused("it is empty".to_owned());
     }
     if key.len() > LONGEST_KEY {
         let length = key.len();
-        return refused(format!("it has {length} bytes with its prefix, at most {LONGEST_KEY} are possible"));
+        return refused(format!(
+            "it has {length} bytes with its prefix, at most {LONGEST_KEY} are possible"
+        ));
     }
     if key.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
         return refused("spaces and control characters are not possible".to_owned());
@@ -189,13 +196,20 @@ fn expires(metadata: &Metadata) -> Result<u32> {
     if lasting < THIRTY_DAYS {
         return Ok(lasting);
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
     let date = now.saturating_add(u64::from(seconds));
     // Memcached reads a number of 32 bits with a sign.
     i32::try_from(date)
         .ok()
         .and_then(|date| u32::try_from(date).ok())
-        .ok_or_else(|| Error::invalid(format!("metadata ttlInSeconds is out of range: memcached keeps nothing for {seconds} seconds")))
+        .ok_or_else(|| {
+            Error::invalid(format!(
+                "metadata ttlInSeconds is out of range: memcached keeps nothing for {seconds} seconds"
+            ))
+        })
 }
 
 fn refused(what: &str, reason: &str) -> Error {
@@ -216,7 +230,11 @@ fn refused(what: &str, reason: &str) -> Error {
 fn checksum(bytes: &[u8]) -> u32 {
     let sum = bytes.iter().fold(u32::MAX, |sum, byte| {
         (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
-            if sum & 1 == 0 { sum >> 1 } else { (sum >> 1) ^ 0xedb8_8320 }
+            if sum & 1 == 0 {
+                sum >> 1
+            } else {
+                (sum >> 1) ^ 0xedb8_8320
+            }
         })
     });
     !sum

@@ -50,19 +50,28 @@ async fn state_conforms() {
     assert_eq!(store.features().names(), ["TTL"]);
     assert_eq!(server.raw("get app||absent").await, "END");
     set(&store, "app||k", b"v".to_vec()).await.unwrap();
-    assert_eq!(server.raw("get app||k").await, "VALUE app||k 0 1 v END", "as the reference");
+    assert_eq!(
+        server.raw("get app||k").await,
+        "VALUE app||k 0 1 v END",
+        "as the reference"
+    );
 }
 
 #[tokio::test]
 async fn keys_are_dealt_to_hosts_as_the_reference_does() {
-    let (Some(first), Some(second)) = (start().await, start().await) else { return };
+    let (Some(first), Some(second)) = (start().await, start().await) else {
+        return;
+    };
     let hosts = format!("{},{}", first.host(), second.host());
     let store = store(&[("hosts", &hosts)]).await.unwrap();
     // Even and odd checksums.
     for (key, host, other) in [("123456789", &first, &second), ("a", &second, &first)] {
         set(&store, key, b"v".to_vec()).await.unwrap();
         assert_eq!(get(&store, key).await.unwrap().as_deref(), Some(&b"v"[..]));
-        assert!(host.raw(&format!("get {key}")).await.starts_with("VALUE"), "{key}");
+        assert!(
+            host.raw(&format!("get {key}")).await.starts_with("VALUE"),
+            "{key}"
+        );
         assert_eq!(other.raw(&format!("get {key}")).await, "END", "{key}");
     }
 }
@@ -76,7 +85,10 @@ async fn a_server_that_is_started_again() {
         set(&store, "k", b"v".to_vec()).await.unwrap();
         server.kill();
         let error = set(&store, "k", b"v".to_vec()).await.unwrap_err();
-        assert!(error.is_retryable() && error.message.contains(&server.host()), "{error:?}");
+        assert!(
+            error.is_retryable() && error.message.contains(&server.host()),
+            "{error:?}"
+        );
         server.restart().await;
         assert_eq!(get(&store, "k").await.unwrap(), None);
     }
@@ -106,8 +118,15 @@ async fn what_is_not_possible_is_said() {
     let store = store(&[("hosts", &server.host())]).await.unwrap();
     let large = set(&store, "large", vec![0; 2 << 20]).await.unwrap_err();
     assert_eq!(large.kind, Kind::Exhausted);
-    assert!(large.message.contains("failed to set key large") && large.message.contains("-I"), "{large}");
-    assert_eq!(get(&store, "large").await.unwrap(), None, "the connection goes on");
+    assert!(
+        large.message.contains("failed to set key large") && large.message.contains("-I"),
+        "{large}"
+    );
+    assert_eq!(
+        get(&store, "large").await.unwrap(),
+        None,
+        "the connection goes on"
+    );
     for key in ["a b", "", &"k".repeat(251)] {
         let error = set(&store, key, Vec::new()).await.unwrap_err();
         assert_eq!(error.kind, Kind::Invalid);
@@ -140,5 +159,8 @@ async fn hosts_that_are_not_there_are_named() {
         built = store(&metadata) => built.err().expect("refused"),
         () = answering => unreachable!("it does not end"),
     };
-    assert!(error.message.contains("is it Memcached that listens there"), "{error}");
+    assert!(
+        error.message.contains("is it Memcached that listens there"),
+        "{error}"
+    );
 }

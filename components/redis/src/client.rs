@@ -9,7 +9,7 @@ mod link;
 mod sentinel;
 
 use crate::config::{Config, Kind};
-use crate::failure::failure;
+use crate::failure::{failure, is_passing};
 use cluster::Cluster;
 use dial::{Connection, Dialer};
 use link::{Link, Place};
@@ -17,7 +17,7 @@ use outrigger_component::error::{Error, Result};
 use outrigger_daemon::drain;
 use outrigger_daemon::log::Log;
 use outrigger_daemon::tasks::Tasks;
-use redis::{Cmd, FromRedisValue, RedisConnectionInfo, RedisResult, Value};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError, RedisResult, Value};
 use sentinel::Sentinels;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -126,10 +126,15 @@ impl Client {
             _tasks: tasks,
             address: address.into(),
         };
-        this.ping().await.map_err(|error| Error {
-            message: format!("{}{}", error.message, hint(&error.message, tls.is_some())),
-            ..error
-        })?;
+        let pong: RedisResult<Value> = this.query(&redis::cmd("PING"), Repeat::Yes).await;
+        if let Err(error) = pong {
+            let hint = hint(&error, tls.is_some());
+            let error = this.unreachable(error);
+            return Err(Error {
+                message: format!("{}{hint}", error.message),
+                ..error
+            });
+        }
         Ok(this)
     }
 
@@ -152,8 +157,11 @@ impl Client {
 
     pub(crate) async fn ping(&self) -> Result<()> {
         let pong: RedisResult<Value> = self.query(&redis::cmd("PING"), Repeat::Yes).await;
-        pong.map(drop)
-            .map_err(|error| failure(&format!("error connecting to redis at {}", self.address), error))
+        pong.map(drop).map_err(|error| self.unreachable(error))
+    }
+
+    fn unreachable(&self, error: RedisError) -> Error {
+        failure(&format!("error connecting to redis at {}", self.address), error)
     }
 
     /// Sends a request over the shared connection.
@@ -316,28 +324,26 @@ fn login(username: &str, password: &str) -> RedisConnectionInfo {
 fn may_repeat(failure: &link::Failure, repeat: Repeat) -> bool {
     let error = &failure.error;
     let lost = error.is_io_error() || error.is_connection_dropped() || error.is_timeout();
-    // A server that refuses for the moment may do it later; one that could not be reached, too.
-    let passing = lost || crate::failure::is_passing(error);
-    passing && (repeat == Repeat::Yes || !failure.sent)
+    if failure.sent {
+        lost && repeat == Repeat::Yes
+    } else {
+        // A server that refuses for the moment may do it later; one that could not be reached, too.
+        lost || is_passing(error)
+    }
 }
 
 /// What to do about an error while connecting, where it can be guessed.
-fn hint(message: &str, tls: bool) -> &'static str {
-    let says = |parts: &[&str]| parts.iter().any(|part| message.contains(part));
-    if tls && says(&["InvalidContentType", "corrupt message"]) {
-        "; the server does not speak TLS on this port: remove enableTLS, or name its TLS port"
-    } else if tls && says(&["failed to verify certificate"]) {
-        "; redisHost must be a name in the server's certificate, and its authority must be known (caCert)"
-    } else if !tls
-        && says(&[
-            "arse",
-            "unexpected end of file",
-            "terminated",
-            "closed",
-            "reset by peer",
-        ])
-    {
+fn hint(error: &RedisError, tls: bool) -> &'static str {
+    let text = error.to_string();
+    let ended = error.is_connection_dropped() && !error.is_connection_refusal();
+    if !tls && (ended || error.kind() == ErrorKind::Parse) {
         "; is it Redis that listens there, without TLS? (else set enableTLS: true)"
+    } else if tls && text.contains("failed to verify certificate") {
+        "; redisHost must be a name in the server's certificate, and its authority must be known (caCert)"
+    } else if tls && (text.contains("fatal alert") || text.contains("remote error")) {
+        "; the server refuses the certificate that it was shown, or misses one (clientCert)"
+    } else if tls && text.starts_with("tls: ") {
+        "; the server does not speak TLS on this port: remove enableTLS, or name its TLS port"
     } else {
         ""
     }

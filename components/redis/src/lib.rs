@@ -18,7 +18,7 @@ mod pubsub;
 mod script;
 mod state;
 
-use config::options::{CLIENT, CONSUMER, LOCK, RETRIES, STATE};
+use config::options::{CLIENT, CONSUMER, LONG_RETRIES, RETRIES, STATE, WIDE_RETRIES};
 use outrigger_component::registry::Registry;
 
 /// Adds the components.
@@ -28,16 +28,16 @@ use outrigger_component::registry::Registry;
 pub fn register(registry: &mut Registry) {
     registry
         .state("redis", state::Store::connect)
-        .options(&[CLIENT, LOCK, STATE]);
+        .options(&[CLIENT, STATE, LONG_RETRIES]);
     registry
         .pubsub("redis", pubsub::Streams::connect)
-        .options(&[CLIENT, RETRIES, CONSUMER]);
+        .options(&[CLIENT, CONSUMER, RETRIES]);
     registry
         .configuration("redis", configuration::Store::connect)
-        .options(&[CLIENT, RETRIES]);
+        .options(&[CLIENT, WIDE_RETRIES]);
     registry
         .lock("redis", lock::Locks::connect)
-        .options(&[CLIENT, LOCK]);
+        .options(&[CLIENT, LONG_RETRIES]);
     registry
         .output_binding("redis", binding::Binding::connect)
         .options(&[CLIENT, RETRIES]);

@@ -87,7 +87,9 @@ impl Memcached {
 
     async fn say(&self, command: &str) -> io::Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
-        stream.write_all(format!("{command}\r\nquit\r\n").as_bytes()).await?;
+        stream
+            .write_all(format!("{command}\r\nquit\r\n").as_bytes())
+            .await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
         Ok(answer.trim_end().replace("\r\n", " "))

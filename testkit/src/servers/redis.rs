@@ -231,6 +231,8 @@ impl Redis {
             }
             stream.write_all(request.as_bytes()).await?;
         }
+        // Sentinels know no QUIT.
+        stream.shutdown().await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
         let answer = answer.trim_end().trim_end_matches("+OK").trim_end();

@@ -48,11 +48,6 @@ pub(crate) const CLIENT: &[Opt] = &[
     ),
     opt("clientKey", NONE, "its key in PEM, not encrypted"),
     opt(
-        "redisMaxRetryInterval",
-        "512ms",
-        "longest pause between attempts; bare numbers are milliseconds, `-1` is none",
-    ),
-    opt(
         "dialTimeout",
         "5s",
         "for a connection with TLS and login; bare numbers are milliseconds, negative ones without limit",
@@ -82,19 +77,28 @@ const MAX_RETRIES: Opt = opt(
     "3",
     "repetitions of a request whose connection was lost; `-1` is none",
 );
-const MIN_RETRY_INTERVAL: &str =
-    "shortest pause between attempts; bare numbers are milliseconds, `-1` is none";
+const MIN_INTERVAL: &str = "shortest pause between attempts; bare numbers are milliseconds, `-1` is none";
+const MAX_INTERVAL: &str = "longest pause between attempts; bare numbers are milliseconds, `-1` is none";
 
-/// Of pub/sub, configuration and binding.
+/// Of pub/sub and bindings.
 pub(crate) const RETRIES: &[Opt] = &[
     MAX_RETRIES,
-    opt("redisMinRetryInterval", "8ms", MIN_RETRY_INTERVAL),
+    opt("redisMinRetryInterval", "8ms", MIN_INTERVAL),
+    opt("redisMaxRetryInterval", "512ms", MAX_INTERVAL),
 ];
 
-/// Of the lock, with older names.
-pub(crate) const LOCK: &[Opt] = &[
+/// Of configuration.
+pub(crate) const WIDE_RETRIES: &[Opt] = &[
+    MAX_RETRIES,
+    opt("redisMinRetryInterval", "8ms", MIN_INTERVAL),
+    opt("redisMaxRetryInterval", "2s", MAX_INTERVAL),
+];
+
+/// Of state and lock, with older names.
+pub(crate) const LONG_RETRIES: &[Opt] = &[
     MAX_RETRIES.or(&["maxRetries"]),
-    opt("redisMinRetryInterval", "512ms", MIN_RETRY_INTERVAL),
+    opt("redisMinRetryInterval", "512ms", MIN_INTERVAL),
+    opt("redisMaxRetryInterval", "512ms", MAX_INTERVAL),
     opt(
         "maxRetryBackoff",
         NONE,

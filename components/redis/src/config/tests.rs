@@ -117,11 +117,16 @@ fn pauses() {
 /// Each name that is documented is read, and the other way round.
 #[test]
 fn options_are_what_is_read() {
-    let mut documented: Vec<&str> = [options::CLIENT, options::LOCK, options::STATE, options::CONSUMER]
-        .concat()
-        .iter()
-        .flat_map(|option| [&[option.name], option.also].concat())
-        .collect();
+    let mut documented: Vec<&str> = [
+        options::CLIENT,
+        options::LONG_RETRIES,
+        options::STATE,
+        options::CONSUMER,
+    ]
+    .concat()
+    .iter()
+    .flat_map(|option| [&[option.name], option.also].concat())
+    .collect();
     // Of all brokers.
     documented.push("consumerID");
     documented.sort_unstable();

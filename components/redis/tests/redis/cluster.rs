@@ -24,10 +24,7 @@ async fn state_and_pubsub_conform() {
     let metadata = [("redisHost", hosts.as_str()), ("redisType", "cluster")];
     let store = build::store(&metadata).await;
     state::run(&*store, "{app}").await;
-    let nature = pubsub::Nature {
-        durable: true,
-        redelivery: Duration::from_secs(3),
-    };
+    let nature = pubsub::Nature::durable(Duration::from_secs(3));
     let broker = build::broker(&quick(&hosts, &metadata[1..])).await;
     pubsub::run(&*broker, "topic-", nature).await;
 }

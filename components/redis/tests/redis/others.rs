@@ -6,7 +6,7 @@ use outrigger_component::binding::{Invoke, OutputBinding};
 use outrigger_component::configuration::{Get, Items};
 use outrigger_component::error::Kind;
 use outrigger_component::lock::{TryLock, Unlock, Unlocked};
-use outrigger_testkit::conformance::{configuration, lock};
+use outrigger_testkit::conformance::{binding, configuration, lock};
 use outrigger_testkit::servers::redis::{Redis, start};
 use outrigger_testkit::setup::setup;
 use std::sync::Arc;
@@ -208,8 +208,11 @@ async fn locks_are_refused_where_a_failover_may_lose_them() {
 async fn the_binding_does_what_the_reference_does() {
     let Some(redis) = start(&[]).await else { return };
     let host = redis.host();
-    let binding = build::binding(&[("redisHost", &host)]).await;
-    assert_eq!(binding.operations(), ["create", "delete", "get", "increment"]);
+    let binding: Arc<dyn OutputBinding> = build::binding(&[("redisHost", &host)]).await;
+    let operations = ["create", "delete", "get", "increment"];
+    assert_eq!(binding.operations(), operations);
+    let ask = binding::Ask::new(&operations, &[("key", "suite")], b"some \0 data");
+    binding::run(Some(&*binding), None, ask).await;
     let call = |operation: &str, data: &str, metadata: &[(&str, &str)]| {
         let invoke = Invoke {
             operation: operation.to_owned(),

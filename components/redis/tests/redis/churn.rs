@@ -1,32 +1,18 @@
-//! `pubsub.redis` while its world changes, against a real server; skipped loudly where none is installed.
+//! `pubsub.redis` while its world changes.
 
+use crate::support::{build, quick};
 use outrigger_component::pubsub::PubSub;
-use outrigger_component::registry::Registry;
-use outrigger_components_redis::register;
 use outrigger_testkit::conformance::pubsub::Nature;
 use outrigger_testkit::conformance::pubsub::churn::{self, Group};
 use outrigger_testkit::relay::Relay;
 use outrigger_testkit::servers::redis::start;
-use outrigger_testkit::setup::setup;
 use std::sync::Arc;
 use std::time::Duration;
 
 const NATURE: Nature = Nature::durable(Duration::from_secs(5));
 
-/// With redelivery that tests can wait for.
 async fn broker(host: &str) -> Arc<dyn PubSub> {
-    let mut registry = Registry::default();
-    register(&mut registry);
-    let metadata = [
-        ("redisHost", host),
-        ("processingTimeout", "2s"),
-        ("redeliverInterval", "200"),
-    ];
-    registry
-        .brokers()
-        .build("redis", "v1", setup(&metadata))
-        .await
-        .expect("the server is there")
+    build::broker(&quick(host, &[])).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
-/// An authority, and a certificate of it for `localhost` and `127.0.0.1`, all in PEM.
+/// An authority, and a certificate of it, all in PEM.
 pub struct Pki {
     pub root: String,
     pub certificate: String,
@@ -10,11 +10,19 @@ pub struct Pki {
 }
 
 impl Pki {
-    /// A new authority, which nobody trusts yet.
+    /// A new authority, which nobody trusts yet, and a certificate for `localhost` and `127.0.0.1`.
     ///
     /// # Panics
     /// When no certificate can be made.
     pub fn new() -> Self {
+        Self::of(&["localhost", "127.0.0.1"])
+    }
+
+    /// The same for other names.
+    ///
+    /// # Panics
+    /// When no certificate can be made.
+    pub fn of(names: &[&str]) -> Self {
         let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
         // Some libraries take a certificate for its own authority if both have one name.
         authority
@@ -25,7 +33,7 @@ impl Pki {
         let root = authority.self_signed(&authority_key).expect("a certificate");
         let issuer = Issuer::new(authority, authority_key);
         let key = KeyPair::generate().expect("a key");
-        let names = ["localhost", "127.0.0.1"].map(str::to_owned);
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let leaf = CertificateParams::new(names)
             .and_then(|leaf| leaf.signed_by(&key, &issuer))
             .expect("a certificate");

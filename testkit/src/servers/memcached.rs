@@ -1,5 +1,6 @@
 //! Memcached (`apt-get install memcached`).
 
+use crate::port::Port;
 use std::io;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio::net::TcpStream;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub struct Memcached {
-    port: u16,
+    port: Port,
     child: Option<Child>,
 }
 
@@ -29,7 +30,7 @@ pub async fn start() -> Option<Memcached> {
         return None;
     }
     let mut memcached = Memcached {
-        port: super::free_port(),
+        port: Port::take(),
         child: None,
     };
     memcached.restart().await;
@@ -39,7 +40,7 @@ pub async fn start() -> Option<Memcached> {
 impl Memcached {
     /// `127.0.0.1:port`.
     pub fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.port.number())
     }
 
     /// SIGKILL; it forgets everything.
@@ -61,7 +62,7 @@ impl Memcached {
         // Only where it is started by root does it want to be somebody else.
         let child = Command::new("memcached")
             .args(["-u", "root", "-l", "127.0.0.1", "-U", "0", "-m", "64", "-p"])
-            .arg(self.port.to_string())
+            .arg(self.port.number().to_string())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -86,7 +87,7 @@ impl Memcached {
     }
 
     async fn say(&self, command: &str) -> io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port.number())).await?;
         stream
             .write_all(format!("{command}\r\nquit\r\n").as_bytes())
             .await?;

@@ -2,6 +2,7 @@
 //! loses nothing and tests can tell our losses from its.
 
 use crate::pki::Pki;
+use crate::port::Port;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io;
 use std::path::Path;
@@ -18,9 +19,9 @@ pub struct Redis {
     folder: TempDir,
     /// Certificates and the like.
     files: Option<TempDir>,
-    port: u16,
+    port: Port,
     /// Beside the plain one.
-    tls_port: Option<u16>,
+    tls_port: Option<Port>,
     options: Vec<String>,
     child: Option<Child>,
 }
@@ -28,6 +29,8 @@ pub struct Redis {
 /// Servers that share the keys among them.
 pub struct Cluster {
     pub nodes: Vec<Redis>,
+    /// Where they talk to each other.
+    _buses: Vec<Port>,
 }
 
 /// A master with one replica, watched by a Sentinel that replaces a master after half a second of silence.
@@ -55,7 +58,7 @@ pub async fn start(options: &[&str]) -> Option<Redis> {
     let mut redis = Redis {
         folder: tempfile::tempdir().expect("a temporary folder"),
         files: None,
-        port: super::free_port(),
+        port: Port::take(),
         tls_port: None,
         options: options.iter().map(|&option| option.to_owned()).collect(),
         child: None,
@@ -75,14 +78,14 @@ pub async fn start_tls(pki: &Pki, clients: bool) -> Option<Redis> {
         std::fs::write(&path, text).expect("a writable folder");
         path.to_string_lossy().into_owned()
     };
-    let port = super::free_port();
+    let port = Port::take();
     let (root, certificate, key) = (
         file("root.pem", &pki.root),
         file("certificate.pem", &pki.certificate),
         file("key.pem", &pki.key),
     );
     let options = [
-        ["--tls-port", &port.to_string()],
+        ["--tls-port", &port.number().to_string()],
         ["--tls-ca-cert-file", &root],
         ["--tls-cert-file", &certificate],
         ["--tls-key-file", &key],
@@ -99,9 +102,9 @@ pub async fn start_tls(pki: &Pki, clients: bool) -> Option<Redis> {
 /// # Panics
 /// When an installed server does not start, or the cluster does not come up.
 pub async fn cluster(masters: u16) -> Option<Cluster> {
-    let mut nodes = Vec::new();
+    let (mut nodes, mut buses) = (Vec::new(), Vec::new());
     for _ in 0..masters {
-        let bus = super::free_port().to_string();
+        let bus = Port::take();
         let options = [
             "--cluster-enabled",
             "yes",
@@ -109,9 +112,9 @@ pub async fn cluster(masters: u16) -> Option<Cluster> {
             "2000",
             "--cluster-port",
         ];
-        nodes.push(start(&[&options[..], &[&bus]].concat()).await?);
+        nodes.push(start(&[&options[..], &[&bus.number().to_string()]].concat()).await?);
+        buses.push(bus);
     }
-    let bus = |node: &Redis| node.options.last().cloned().unwrap_or_default();
     let share = 16384 / masters;
     for (index, node) in (0..).zip(&nodes) {
         let last = if index + 1 == masters {
@@ -124,8 +127,8 @@ pub async fn cluster(masters: u16) -> Option<Cluster> {
             node.raw(&format!("CLUSTER ADDSLOTSRANGE {first} {last}")).await,
             "+OK"
         );
-        for other in &nodes {
-            let meet = format!("CLUSTER MEET 127.0.0.1 {} {}", other.port, bus(other));
+        for (other, bus) in nodes.iter().zip(&buses) {
+            let meet = format!("CLUSTER MEET 127.0.0.1 {} {}", other.port.number(), bus.number());
             assert_eq!(node.raw(&meet).await, "+OK");
         }
     }
@@ -136,7 +139,7 @@ pub async fn cluster(masters: u16) -> Option<Cluster> {
         })
         .await;
     }
-    Some(Cluster { nodes })
+    Some(Cluster { nodes, _buses: buses })
 }
 
 /// Starts a master, its replica, and a Sentinel that calls it `name`.
@@ -145,7 +148,7 @@ pub async fn cluster(masters: u16) -> Option<Cluster> {
 /// When an installed server does not start, or the replica does not come up.
 pub async fn watched(name: &str) -> Option<Watched> {
     let master = start(&[]).await?;
-    let port = master.port.to_string();
+    let port = master.port.number().to_string();
     let replica = start(&[
         "--replicaof",
         "127.0.0.1",
@@ -167,7 +170,7 @@ pub async fn watched(name: &str) -> Option<Watched> {
     let mut sentinel = Redis {
         folder,
         files: None,
-        port: super::free_port(),
+        port: Port::take(),
         tls_port: None,
         options: vec![file.to_string_lossy().into_owned(), "--sentinel".to_owned()],
         child: None,
@@ -188,7 +191,7 @@ pub async fn watched(name: &str) -> Option<Watched> {
 impl Redis {
     /// `127.0.0.1:port`, as `redisHost` wants it.
     pub fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.port.number())
     }
 
     /// The same of the port that speaks TLS, by a name that is in the certificate.
@@ -196,7 +199,8 @@ impl Redis {
     /// # Panics
     /// When the server was started without.
     pub fn tls_host(&self) -> String {
-        format!("localhost:{}", self.tls_port.expect("started with TLS"))
+        let port = self.tls_port.as_ref().expect("started with TLS");
+        format!("localhost:{}", port.number())
     }
 
     /// Speaks to the server as any other client would; answers its text. Words are separated by spaces.
@@ -223,7 +227,7 @@ impl Redis {
     }
 
     async fn say(&self, command: &str) -> io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port.number())).await?;
         for words in [command.split(' ').collect(), vec!["QUIT"]] {
             let mut request = format!("*{}\r\n", words.len());
             for word in words {
@@ -265,7 +269,7 @@ impl Redis {
     /// When it does not start.
     pub async fn restart(&mut self) {
         assert!(self.child.is_none(), "the server runs already");
-        self.child = Some(spawn(self.folder.path(), self.port, &self.options));
+        self.child = Some(spawn(self.folder.path(), self.port.number(), &self.options));
         tokio::time::timeout(PATIENCE, self.ready())
             .await
             .expect("redis-server is ready in time");
@@ -279,7 +283,7 @@ impl Redis {
 
     /// Any answer but "loading": with a password, the answer is that one is needed.
     async fn answers(&self) -> io::Result<bool> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port.number())).await?;
         stream.write_all(b"PING\r\n").await?;
         let mut answer = [0; 64];
         let length = stream.read(&mut answer).await?;

@@ -118,8 +118,6 @@ impl Bench {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
-            // Calls to URLs are really made; hardly one of the hosts exists.
-            .enable_io()
             .start_paused(true)
             .build()
             .expect("a runtime");

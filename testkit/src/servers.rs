@@ -4,6 +4,7 @@
 //! A server whose program is not installed is skipped loudly: a line `SKIPPED: …`, which `cargo xtask test` counts.
 
 pub mod etcd;
+pub mod kafka;
 pub mod memcached;
 pub mod nats;
 pub mod redis;

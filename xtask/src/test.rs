@@ -10,8 +10,10 @@ use anyhow::{Context, Result, bail};
 /// Debian packages that some tests need, with the program that shows that they are there.
 const PACKAGES: &[(&str, &str)] = &[
     ("etcd-server", "etcd"),
+    ("maven", "mvn"),
     ("memcached", "memcached"),
     ("nats-server", "nats-server"),
+    ("openjdk-17-jre-headless", "java"),
     ("redis-server", "redis-server"),
 ];
 

@@ -52,6 +52,8 @@ pub fn register_all(registry: &mut Registry, options: Options) {
     outrigger_components_etcd::register(registry);
     #[cfg(feature = "http")]
     outrigger_components_http::register(registry);
+    #[cfg(feature = "kafka")]
+    outrigger_components_kafka::register(registry);
     #[cfg(feature = "memcached")]
     outrigger_components_memcached::register(registry);
     #[cfg(feature = "redis")]

@@ -1,0 +1,327 @@
+//! Apache Kafka, one broker in KRaft mode (`apt-get install openjdk-17-jre-headless maven`; the jars come from Maven Central
+//! once and are kept in `$HOME/.cache/outrigger-tests`).
+//!
+//! Every listener is on the loopback interface: plain, SASL (users `alice`/`alice-pw` for PLAIN, `bob`/`bob-pw` for SCRAM,
+//! any unsigned token for OAUTHBEARER), TLS, and TLS with client certificates. Groups and brokers are quick to notice
+//! what is gone. Topics are made when they are first named, with one partition; [`Kafka::create`] makes others.
+
+use crate::cache;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const VERSION: &str = "4.3.1";
+/// How long the server may take to start, on a busy machine and after a kill.
+const PATIENCE: Duration = Duration::from_secs(90);
+const CLUSTER: &str = "MkU3OEVBNTcwNTJENDM2Qg";
+const JVM: [&str; 4] = [
+    "-Xms64m",
+    "-Xmx384m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+];
+const POM: &str = "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\
+    <groupId>outrigger</groupId><artifactId>tests</artifactId><version>1</version><dependencies>\
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>4.3.1</version></dependency>\
+    <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId>\
+    <version>2.25.4</version></dependency></dependencies></project>";
+
+pub struct Kafka {
+    folder: TempDir,
+    jars: PathBuf,
+    ports: Ports,
+    child: Option<Child>,
+    /// PEM of the authority of the brokers and of [`Kafka::client`].
+    pub authority: String,
+    /// PEM of a client's certificate and key.
+    pub client: (String, String),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    plain: u16,
+    control: u16,
+    sasl: u16,
+    tls: u16,
+    mtls: u16,
+}
+
+/// Starts a broker. `None`, said loudly, if Java or the jars cannot be had.
+///
+/// # Panics
+/// When a broker that can be had does not start.
+pub async fn start() -> Option<Kafka> {
+    let jars = jars()?;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let ports = Ports {
+        plain: super::free_port(),
+        control: super::free_port(),
+        sasl: super::free_port(),
+        tls: super::free_port(),
+        mtls: super::free_port(),
+    };
+    let (authority, client) = certificates(folder.path());
+    let properties = properties(folder.path(), ports);
+    fs::write(folder.path().join("server.properties"), properties).expect("the folder takes files");
+    let formatted = java(&jars, folder.path())
+        .args([
+            "kafka.tools.StorageTool",
+            "format",
+            "-t",
+            CLUSTER,
+            "-c",
+            "server.properties",
+        ])
+        .args(["--add-scram", "SCRAM-SHA-256=[name=bob,password=bob-pw]"])
+        .args(["--add-scram", "SCRAM-SHA-512=[name=bob,password=bob-pw]"])
+        .status()
+        .expect("java runs");
+    assert!(formatted.success(), "kafka's storage cannot be made: {formatted}");
+    let mut kafka = Kafka {
+        folder,
+        jars,
+        ports,
+        child: None,
+        authority,
+        client,
+    };
+    kafka.restart().await;
+    Some(kafka)
+}
+
+impl Kafka {
+    /// `127.0.0.1:port`, without TLS or login.
+    pub fn plain(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.plain)
+    }
+
+    /// `127.0.0.1:port`, without TLS, with a login.
+    pub fn sasl(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.sasl)
+    }
+
+    /// `localhost:port`, with TLS.
+    pub fn tls(&self) -> String {
+        format!("localhost:{}", self.ports.tls)
+    }
+
+    /// `localhost:port`, with TLS and client certificates.
+    pub fn mtls(&self) -> String {
+        format!("localhost:{}", self.ports.mtls)
+    }
+
+    /// SIGKILL: no farewell, no flush.
+    ///
+    /// # Panics
+    /// When the broker is not running.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("the broker runs");
+        child.kill().expect("ours to kill");
+        child.wait().expect("ours to wait for");
+    }
+
+    /// Starts the broker again on the same ports and files.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn restart(&mut self) {
+        assert!(self.child.is_none(), "the broker runs already");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("log"))
+            .expect("the folder takes files");
+        let child = java(&self.jars, self.folder.path())
+            .args(["kafka.Kafka", "server.properties"])
+            .stdout(log.try_clone().expect("a file that is open"))
+            .stderr(log)
+            .spawn()
+            .expect("java starts");
+        self.child = Some(child);
+        let ready = async {
+            while self.answer(18, 0, &[]).await.is_none() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ready).await.unwrap_or_else(|_| {
+            panic!("kafka is not ready in time:\n{}", self.tail());
+        });
+    }
+
+    /// Makes a topic.
+    ///
+    /// # Panics
+    /// When the broker does not.
+    pub async fn create(&self, topic: &str, partitions: u8) {
+        // CreateTopics v2.
+        let mut request = vec![0, 0, 0, 1];
+        let length = u16::try_from(topic.len()).expect("a short name");
+        request.extend(length.to_be_bytes());
+        request.extend(topic.as_bytes());
+        request.extend([0, 0, 0, partitions, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        request.extend([0, 0, 0x75, 0x30, 0]);
+        let answer = self.answer(19, 2, &request).await.expect("the broker answers");
+        // Throttle time, number of topics, name, code.
+        let code = answer
+            .get(4 + 4 + 2 + topic.len()..)
+            .and_then(|rest| rest.first_chunk());
+        assert_eq!(code, Some(&[0, 0]), "topic {topic} cannot be made");
+    }
+
+    /// One request with client id `test`; what follows the correlation id of its answer.
+    async fn answer(&self, api: u8, version: u8, body: &[u8]) -> Option<Vec<u8>> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.ports.plain)).await.ok()?;
+        let mut request = vec![0, api, 0, version, 0, 0, 0, 1, 0, 4];
+        request.extend(b"test");
+        request.extend(body);
+        let length = u32::try_from(request.len()).ok()?;
+        stream.write_all(&length.to_be_bytes()).await.ok()?;
+        stream.write_all(&request).await.ok()?;
+        let length = usize::try_from(stream.read_u32().await.ok()?).ok()?;
+        let mut answer = vec![0; length];
+        stream.read_exact(&mut answer).await.ok()?;
+        Some(answer.split_off(4))
+    }
+
+    /// The end of what the broker has written.
+    fn tail(&self) -> String {
+        let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+    }
+}
+
+fn java(jars: &Path, folder: &Path) -> Command {
+    let mut command = Command::new("java");
+    command
+        .args(JVM)
+        .arg("-cp")
+        .arg(format!("{}/*", jars.display()))
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
+/// The folder with the jars, from Maven Central if it is not there yet.
+fn jars() -> Option<PathBuf> {
+    for program in ["java", "mvn"] {
+        let found = Command::new("which").arg(program).stdout(Stdio::null()).status();
+        if !found.is_ok_and(|status| status.success()) {
+            super::skipped(&format!("{program} is not installed, so there is no Kafka"));
+            return None;
+        }
+    }
+    let cache = cache::folder();
+    let jars = cache.join(format!("kafka-{VERSION}"));
+    if jars.is_dir() {
+        return Some(jars);
+    }
+    fs::create_dir_all(&cache).expect("a folder for what is kept");
+    let project = tempfile::tempdir_in(&cache).expect("a temporary folder");
+    fs::write(project.path().join("pom.xml"), POM).expect("the folder takes files");
+    let fetched = Command::new("mvn")
+        .args([
+            "-q",
+            "-B",
+            "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies",
+        ])
+        .args(["-DincludeScope=runtime", "-DoutputDirectory=lib"])
+        .current_dir(project.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if !fetched.is_ok_and(|status| status.success()) {
+        super::skipped("Maven cannot fetch Kafka");
+        return None;
+    }
+    // Another test may have been quicker: then its folder serves as well.
+    if fs::rename(project.path().join("lib"), &jars).is_err() && !jars.is_dir() {
+        panic!("{} cannot be made", jars.display());
+    }
+    Some(jars)
+}
+
+/// Writes what the broker shows and trusts; gives the authority and a client's certificate and key.
+fn certificates(folder: &Path) -> (String, (String, String)) {
+    let mut params = CertificateParams::new(Vec::new()).expect("no names are fine");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority =
+        CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate");
+    let certificate = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(names).expect("names are fine");
+        let certificate = params.signed_by(&key, &authority).expect("a certificate");
+        (certificate.pem(), key.serialize_pem())
+    };
+    let (broker, key) = certificate(&["localhost", "127.0.0.1"]);
+    let write =
+        |name: &str, text: String| fs::write(folder.join(name), text).expect("the folder takes files");
+    write("keystore.pem", format!("{key}{broker}"));
+    write("ca.pem", authority.pem());
+    (authority.pem(), certificate(&["client"]))
+}
+
+fn properties(folder: &Path, ports: Ports) -> String {
+    let Ports {
+        plain,
+        control,
+        sasl,
+        tls,
+        mtls,
+    } = ports;
+    let folder = folder.display();
+    let security = "org.apache.kafka.common.security";
+    format!(
+        "process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{control}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAIN
+listeners=PLAIN://127.0.0.1:{plain},CONTROLLER://127.0.0.1:{control},SASL://127.0.0.1:{sasl},TLS://127.0.0.1:{tls},MTLS://127.0.0.1:{mtls}
+advertised.listeners=PLAIN://127.0.0.1:{plain},SASL://127.0.0.1:{sasl},TLS://localhost:{tls},MTLS://localhost:{mtls}
+listener.security.protocol.map=PLAIN:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL,MTLS:SSL
+log.dirs={folder}/data
+num.partitions=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=3
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=3
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+log.cleaner.dedupe.buffer.size=4194304
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
+listener.name.sasl.plain.sasl.jaas.config={security}.plain.PlainLoginModule required user_alice=\"alice-pw\";
+listener.name.sasl.scram-sha-256.sasl.jaas.config={security}.scram.ScramLoginModule required;
+listener.name.sasl.scram-sha-512.sasl.jaas.config={security}.scram.ScramLoginModule required;
+listener.name.sasl.oauthbearer.sasl.jaas.config={security}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"thebroker\";
+listener.name.sasl.oauthbearer.sasl.server.callback.handler.class={security}.oauthbearer.internals.unsecured.OAuthBearerUnsecuredValidatorCallbackHandler
+ssl.keystore.type=PEM
+ssl.keystore.location={folder}/keystore.pem
+ssl.truststore.type=PEM
+ssl.truststore.location={folder}/ca.pem
+listener.name.mtls.ssl.client.auth=required
+group.initial.rebalance.delay.ms=0
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
+group.min.session.timeout.ms=500
+"
+    )
+}

@@ -7,6 +7,7 @@ pub mod etcd;
 pub mod kafka;
 pub mod memcached;
 pub mod nats;
+pub mod postgresql;
 pub mod redis;
 pub mod zipkin;
 

@@ -14,6 +14,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("memcached", "memcached"),
     ("nats-server", "nats-server"),
     ("openjdk-17-jre-headless", "java"),
+    ("postgresql", "psql"),
     ("redis-server", "redis-server"),
 ];
 

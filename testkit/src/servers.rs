@@ -6,8 +6,10 @@
 pub mod etcd;
 pub mod kafka;
 pub mod memcached;
+pub mod mosquitto;
 pub mod nats;
 pub mod postgresql;
+pub mod rabbitmq;
 pub mod redis;
 pub mod zipkin;
 

@@ -12,9 +12,11 @@ const PACKAGES: &[(&str, &str)] = &[
     ("etcd-server", "etcd"),
     ("maven", "mvn"),
     ("memcached", "memcached"),
+    ("mosquitto", "mosquitto"),
     ("nats-server", "nats-server"),
     ("openjdk-17-jre-headless", "java"),
     ("postgresql", "psql"),
+    ("rabbitmq-server", "rabbitmq-server"),
     ("redis-server", "redis-server"),
 ];
 

@@ -58,6 +58,8 @@ pub fn register_all(registry: &mut Registry, options: Options) {
     outrigger_components_memcached::register(registry);
     #[cfg(feature = "postgresql")]
     outrigger_components_postgresql::register(registry);
+    #[cfg(feature = "rabbitmq")]
+    outrigger_components_rabbitmq::register(registry);
     #[cfg(feature = "redis")]
     outrigger_components_redis::register(registry);
     #[cfg(feature = "sqlite")]

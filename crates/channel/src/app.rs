@@ -10,12 +10,12 @@ mod http1;
 
 use crate::body::Body;
 use crate::call::{Call, Reply};
-use crate::dial::Dial;
 use crate::error::Error;
 use crate::wire::{self, MOST_FIELDS};
 use ::bytes::Bytes;
 use bulk::{BulkEvent, Verdict};
 use outrigger_component::metadata::Metadata;
+use outrigger_daemon::dial::Dial;
 use outrigger_daemon::trace::Context;
 use rustls::ClientConfig;
 use std::sync::Arc;
@@ -128,7 +128,9 @@ fn dial(host: &str, port: u16, tls: Option<Arc<ClientConfig>>) -> Result<Dial, E
     };
     match tls {
         None => Ok(Dial::plain(address)),
-        Some(config) => Dial::secure(address, host, config),
+        Some(config) => {
+            Dial::secure(address, host, config).map_err(|error| Error::Invalid(error.to_string()))
+        }
     }
 }
 

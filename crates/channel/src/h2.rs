@@ -13,7 +13,6 @@ mod tests;
 pub use answer::Answer;
 
 use crate::body::Body;
-use crate::dial::Dial;
 use crate::error::Error;
 use answer::Slot;
 use arc_swap::ArcSwap;
@@ -21,6 +20,7 @@ use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Request, Response, Uri};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use outrigger_daemon::dial::Dial;
 use outrigger_daemon::tasks::Spawner;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -7,7 +7,6 @@
 pub mod app;
 pub mod body;
 pub mod call;
-pub mod dial;
 pub mod endpoint;
 pub mod error;
 pub mod grpc;

@@ -2,7 +2,6 @@
 
 use crate::body::{self, Body};
 use crate::call::{Call, Reply};
-use crate::dial::Dial;
 use crate::error::Error;
 use crate::grpc;
 use crate::h2::{self, Pool};
@@ -13,6 +12,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::header::{CONTENT_TYPE, HeaderValue, TE};
 use http::{HeaderMap, Method, Request, Response};
 use outrigger_component::resolver::{Endpoint, Target};
+use outrigger_daemon::dial::Dial;
 use outrigger_daemon::tasks::Spawner;
 use outrigger_daemon::trace::Context;
 use outrigger_proto::dapr::common::v1 as common;

@@ -93,8 +93,16 @@ impl Event {
 impl Answer {
     /// # Errors
     /// What kept the app from taking the event, or that nobody handled it.
-    pub async fn outcome(self) -> Result<Bytes> {
-        self.0
+    pub async fn outcome(mut self) -> Result<Bytes> {
+        self.heard().await
+    }
+
+    /// The same for who may have to stop waiting and come back; not to be asked again once it has answered.
+    ///
+    /// # Errors
+    /// What kept the app from taking the event, or that nobody handled it.
+    pub async fn heard(&mut self) -> Result<Bytes> {
+        (&mut self.0)
             .await
             .unwrap_or_else(|_| Err(Error::new(Kind::Unavailable, "the event was not handled")))
     }

@@ -95,6 +95,17 @@ impl<K: Into<String>, V: Into<String>> Extend<(K, V)> for Metadata {
     }
 }
 
+/// A text in a vendor's `Config` that is never printed.
+#[derive(Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Hidden(pub String);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
 /// COMPAT(dapr/kit utils/strings.go): the texts that mean true.
 pub fn truthy(text: &str) -> bool {
     matches!(

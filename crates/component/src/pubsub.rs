@@ -77,9 +77,15 @@ pub enum Outcome {
 /// INVARIANT: `settle` never blocks and is called exactly once per token.
 pub trait Settle: Send + Sync + 'static {
     fn settle(&self, token: u64, outcome: Outcome);
+
+    /// The delivery was dropped without an outcome (the end of the subscription, a panic): the message must come again,
+    /// even where a refusal would have sent it elsewhere.
+    fn give_back(&self, token: u64) {
+        self.settle(token, Outcome::Nack);
+    }
 }
 
-/// One message and the duty to settle it. Dropped unsettled, it counts as [`Outcome::Nack`].
+/// One message and the duty to settle it. Dropped unsettled, it is [given back](Settle::give_back).
 #[must_use = "an unsettled delivery is delivered again"]
 pub struct Delivery {
     pub message: Incoming,
@@ -105,7 +111,7 @@ impl Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         if let Some((to, token)) = self.duty.take() {
-            to.settle(token, Outcome::Nack);
+            to.give_back(token);
         }
     }
 }

@@ -7,6 +7,8 @@
 //! Deliberately absent: reading the environment or flags (the composition root does that once), HTTP routes of
 //! our APIs and access logging (the doors do that).
 
+pub mod backoff;
+pub mod dial;
 pub mod drain;
 pub mod log;
 pub mod metrics;

@@ -7,7 +7,6 @@
 //! INVARIANT: a connection goes back only after its answer was read to the end.
 
 use crate::body::{self, Body};
-use crate::dial::{Dial, Stream};
 use crate::error::Error;
 use crate::h2;
 use bytes::Bytes;
@@ -17,6 +16,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
+use outrigger_daemon::dial::{Dial, Stream};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};

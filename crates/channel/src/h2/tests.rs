@@ -2,11 +2,11 @@
 
 use super::{Pool, STREAMS};
 use crate::body::Body;
-use crate::dial::Dial;
 use crate::testing::{Certificate, Server, Speaks, serve, tasks};
 use bytes::Bytes;
 use futures::future::join_all;
 use http::{Request, Response, Version};
+use outrigger_daemon::dial::Dial;
 use outrigger_daemon::tasks::Tasks;
 use outrigger_daemon::tls::{self, Trust};
 use std::sync::Arc;

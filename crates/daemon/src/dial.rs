@@ -1,7 +1,6 @@
 //! How one address is connected to: plain, or with TLS.
 
-use crate::error::Error;
-use outrigger_daemon::tls;
+use crate::tls;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::fmt;
@@ -38,10 +37,9 @@ impl Dial {
     /// without brackets.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when `host` is neither.
-    pub fn secure(address: String, host: &str, config: Arc<ClientConfig>) -> Result<Self, Error> {
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| Error::Invalid(format!("{host:?} is no host that TLS could be spoken with")))?;
+    /// When `host` is neither.
+    pub fn secure(address: String, host: &str, config: Arc<ClientConfig>) -> Result<Self, NoName> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| NoName(host.to_owned()))?;
         let connector = TlsConnector::from(config);
         Ok(Self {
             address,
@@ -70,6 +68,11 @@ impl Dial {
         })
     }
 }
+
+/// There is no TLS with such a host.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no host that TLS could be spoken with")]
+pub struct NoName(String);
 
 /// Why there is no connection; a failure of TLS is said as such.
 #[derive(Debug)]

@@ -1,0 +1,201 @@
+//! RabbitMQ (`apt-get install rabbitmq-server`). What it has confirmed of durable queues and persistent messages is on disk,
+//! so that a killed server loses nothing and tests can tell our losses from its.
+//!
+//! The server is a script with Erlang's machine as a child, and needs Erlang's name service (`epmd`). Both are ours: a
+//! process group and a child of its own, ended with the value.
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// How long the server may take to start: it is slow, and slower on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
+const ERLANG: &str = "-kernel inet_dist_use_interface {127,0,0,1}";
+
+pub struct RabbitMq {
+    folder: TempDir,
+    port: u16,
+    names: Child,
+    names_port: u16,
+    distribution_port: u16,
+    server: Option<Child>,
+}
+
+/// Starts a server with further lines for its configuration (`listeners.ssl.1 = …`). `None`, said loudly, if RabbitMQ is
+/// not installed.
+///
+/// # Panics
+/// When an installed server does not start.
+pub async fn start(lines: &[&str]) -> Option<RabbitMq> {
+    if !Path::new(PROGRAMS).join("rabbitmq-server").exists() {
+        super::skipped("rabbitmq-server is not installed");
+        return None;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (port, names_port) = (super::free_port(), super::free_port());
+    let mut config = format!(
+        "listeners.tcp.1 = 127.0.0.1:{port}\n\
+         default_user = guest\n\
+         default_pass = guest\n\
+         log.console = true\n\
+         log.console.level = warning\n\
+         log.file = false\n\
+         disk_free_limit.absolute = 50MB\n\
+         vm_memory_high_watermark.absolute = 512MB\n"
+    );
+    for line in lines {
+        config += line;
+        config += "\n";
+    }
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("a file");
+    write("rabbitmq.conf", &config);
+    write("enabled_plugins", "[].");
+    let names = Command::new("epmd")
+        .args(["-address", "127.0.0.1", "-port", &names_port.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("epmd starts");
+    let mut server = RabbitMq {
+        folder,
+        port,
+        names,
+        names_port,
+        distribution_port: super::free_port(),
+        server: None,
+    };
+    server.restart().await;
+    Some(server)
+}
+
+impl RabbitMq {
+    /// `127.0.0.1:port`.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// As `connectionString` wants it, for the user that may do everything.
+    pub fn uri(&self) -> String {
+        format!("amqp://guest:guest@{}", self.host())
+    }
+
+    /// SIGKILL: no farewell, no flush.
+    ///
+    /// # Panics
+    /// When the server is not running.
+    pub fn kill(&mut self) {
+        let mut child = self.server.take().expect("the server runs");
+        kill_process_group(Pid::from_child(&child), Signal::KILL).expect("ours to kill");
+        child.wait().expect("ours to wait for");
+    }
+
+    /// Starts the server again on the same port and files.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn restart(&mut self) {
+        assert!(self.server.is_none(), "the server runs already");
+        let output = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("output"))
+            .expect("a file for the output");
+        let child = self
+            .command("rabbitmq-server")
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a second handle"))
+            .stderr(output)
+            .process_group(0)
+            .spawn();
+        self.server = Some(child.expect("rabbitmq-server starts"));
+        if tokio::time::timeout(PATIENCE, self.ready()).await.is_err() {
+            panic!(
+                "rabbitmq-server is not ready after {PATIENCE:?}:\n{}",
+                self.output()
+            );
+        }
+    }
+
+    /// Runs `rabbitmqctl` with these arguments; answers what it prints. Takes seconds.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn control(&self, arguments: &[&str]) -> String {
+        let output = self
+            .command("rabbitmqctl")
+            .arg("--quiet")
+            .args(arguments)
+            .output()
+            .expect("rabbitmqctl runs");
+        assert!(
+            output.status.success(),
+            "rabbitmqctl {arguments:?}: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// What it has printed, in all its lives.
+    pub fn output(&self) -> String {
+        let output = std::fs::read(self.folder.path().join("output")).unwrap_or_default();
+        String::from_utf8_lossy(&output).into_owned()
+    }
+
+    /// The wrapper in `/usr/sbin` would change the user.
+    fn command(&self, program: &str) -> Command {
+        let folder = self.folder.path();
+        let mut command = Command::new(Path::new(PROGRAMS).join(program));
+        command
+            .env("HOME", folder)
+            .env("RABBITMQ_NODENAME", format!("test{}@localhost", self.port))
+            .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq.conf"))
+            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+            .env("RABBITMQ_MNESIA_BASE", folder.join("mnesia"))
+            .env("RABBITMQ_LOG_BASE", folder.join("log"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("enabled_plugins"))
+            .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("ERL_EPMD_PORT", self.names_port.to_string())
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                format!("{ERLANG} +S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none"),
+            )
+            .env("RABBITMQ_CTL_ERL_ARGS", ERLANG);
+        command
+    }
+
+    async fn ready(&self) {
+        while !self.answers().await.unwrap_or(false) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Whether it speaks AMQP: the first byte is that of a frame with a method.
+    async fn answers(&self) -> io::Result<bool> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
+        let mut answer = [0; 1];
+        stream.read_exact(&mut answer).await?;
+        Ok(answer == [1])
+    }
+}
+
+impl Drop for RabbitMq {
+    fn drop(&mut self) {
+        if self.server.is_some() {
+            self.kill();
+        }
+        // It may have ended already.
+        let _ended = self.names.kill();
+        self.names.wait().expect("ours to wait for");
+    }
+}

@@ -342,8 +342,8 @@ fn hint(error: &RedisError, tls: bool) -> &'static str {
         "; redisHost must be a name in the server's certificate, and its authority must be known (caCert)"
     } else if tls && (text.contains("fatal alert") || text.contains("remote error")) {
         "; the server refuses the certificate that it was shown, or misses one (clientCert)"
-    } else if tls && text.starts_with("tls: ") {
-        "; the server does not speak TLS on this port: remove enableTLS, or name its TLS port"
+    } else if tls && (ended || error.is_timeout() || text.starts_with("tls: ")) {
+        "; does the server speak TLS on this port? (else remove enableTLS)"
     } else {
         ""
     }

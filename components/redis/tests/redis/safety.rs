@@ -78,8 +78,14 @@ async fn certificates_are_checked_on_both_sides() {
             "caCert holds no certificate",
         ),
         (
-            &[ours[0], ours[1], root, ("redisHost", &plain)],
-            "does not speak TLS on this port",
+            &[
+                ours[0],
+                ours[1],
+                root,
+                ("redisHost", &plain),
+                ("dialTimeout", "500"),
+            ],
+            "does the server speak TLS on this port?",
         ),
         (&[("enableTLS", "false")], "without TLS"),
     ] {

@@ -200,7 +200,7 @@ async fn a_killed_server_loses_nothing_accepted() {
         let mut accepted = BTreeSet::new();
         let began = Instant::now();
         for number in 0.. {
-            if began.elapsed() > Duration::from_secs(3) {
+            if began.elapsed() > Duration::from_secs(3) && accepted.len() > 100 {
                 break;
             }
             if publisher.publish(message("t", &number.to_string())).await.is_ok() {
@@ -231,18 +231,25 @@ async fn a_killed_server_loses_nothing_accepted() {
         (accepted, ()) = async { tokio::join!(publishing, killing) } => accepted,
         () = collecting => unreachable!("the loop does not end"),
     };
-    assert!(accepted.len() > 100, "{} accepted", accepted.len());
     while !accepted.is_subset(&delivered) {
         let delivery = next(&mut inbox).await;
         delivered.insert(text(&delivery));
         delivery.settle(Outcome::Ack);
     }
     store.set(set("k", "v")).await.unwrap();
+    // What was written without being confirmed may still be to come; in the end, all is acknowledged.
+    let emptying = async {
+        while !raw(&redis, "XPENDING t app").await.starts_with("*4 :0") {
+            let soon = Duration::from_millis(100);
+            if let Ok(Some(delivery)) = tokio::time::timeout(soon, inbox.deliveries.next()).await {
+                delivery.settle(Outcome::Ack);
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), emptying)
+        .await
+        .expect("all is acknowledged");
     broker.close().await;
-    assert!(
-        raw(&redis, "XPENDING t app").await.starts_with("*4 :0"),
-        "all is acknowledged"
-    );
 }
 
 /// Somebody has emptied the server: the group is made again.

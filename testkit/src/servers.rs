@@ -5,6 +5,7 @@
 
 pub mod etcd;
 pub mod kafka;
+pub mod mariadb;
 pub mod memcached;
 pub mod mosquitto;
 pub mod nats;

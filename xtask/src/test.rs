@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 /// Debian packages that some tests need, with the program that shows that they are there.
 const PACKAGES: &[(&str, &str)] = &[
     ("etcd-server", "etcd"),
+    ("mariadb-server", "mariadbd"),
     ("maven", "mvn"),
     ("memcached", "memcached"),
     ("mosquitto", "mosquitto"),

@@ -60,6 +60,8 @@ pub fn register_all(registry: &mut Registry, options: Options) {
     outrigger_components_postgresql::register(registry);
     #[cfg(feature = "rabbitmq")]
     outrigger_components_rabbitmq::register(registry);
+    #[cfg(feature = "mysql")]
+    outrigger_components_mysql::register(registry);
     #[cfg(feature = "redis")]
     outrigger_components_redis::register(registry);
     #[cfg(feature = "sqlite")]

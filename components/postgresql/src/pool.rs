@@ -19,6 +19,8 @@ use tokio::time::Instant;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Row, RowStream, Socket, Statement};
 
+/// Between looks for connections that are not used.
+const SHORTEST_LOOK: Duration = Duration::from_millis(100);
 /// What the server has said unasked and nobody has taken.
 const UNHEARD: usize = 256;
 /// Statements that a connection keeps prepared: with more, it begins anew.
@@ -120,7 +122,7 @@ impl Pool {
         let max_idle = pool.shared.target.max_idle;
         tasks.named("postgresql idle connections", OnExit::Log, async move {
             loop {
-                tokio::time::sleep(max_idle / 2).await;
+                tokio::time::sleep((max_idle / 2).max(SHORTEST_LOOK)).await;
                 let Some(shared) = shared.upgrade() else { return };
                 shared.idle().retain(|idle| idle.since.elapsed() < max_idle);
             }

@@ -37,6 +37,8 @@ const MOST_BYTES: usize = 64 << 20;
 const REQUESTS: usize = 3;
 /// Of one request, all batches together.
 const REQUEST_BYTES: usize = 8 << 20;
+/// What brokers count beside the messages when they measure a batch.
+const BATCH_HEAD: usize = 64;
 /// How long replicas may take to confirm.
 const REPLICAS: Duration = Duration::from_secs(10);
 /// Messages without a key that follow each other into the same partition, so that batches are worth it.
@@ -180,7 +182,7 @@ struct Load {
 impl Task {
     fn new(cluster: Arc<Cluster>, settings: Settings) -> Self {
         let limits = Limits {
-            bytes: settings.max_message_bytes,
+            bytes: settings.max_message_bytes.saturating_sub(BATCH_HEAD),
             retries: settings.retries,
             watched: settings.acks == -1,
         };
@@ -616,6 +618,7 @@ fn judge(code: i16, topic: &str) -> Told {
         Code::OUT_OF_ORDER_SEQUENCE | Code::UNKNOWN_PRODUCER_ID | Code::INVALID_PRODUCER_EPOCH => {
             Told::Forgotten(failure)
         }
+        Code::MESSAGE_TOO_LARGE | Code::RECORD_LIST_TOO_LARGE => Told::TooLarge(failure),
         code if code.is_passing() => Told::Again(failure),
         _ => Told::Never(failure),
     }

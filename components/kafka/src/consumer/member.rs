@@ -473,6 +473,10 @@ impl Member {
                 self.settings.group
             ));
         }
+        if self.generation < 0 {
+            // A request to join may be under way, and the broker answers in order: over another connection, then.
+            self.coordinator = self.cluster.coordinator(&self.settings.group).await.ok();
+        }
         let leave = Leave {
             group: &self.settings.group,
             member: &self.id,
@@ -501,7 +505,8 @@ impl Member {
                 biased;
                 out = &mut until => return Ok(out),
                 Some(answer) = self.asked.next() => match self.answered(answer) {
-                    Err(Trouble::Rebalance) if !heed => {}
+                    // A commit may have met the next generation.
+                    Err(Trouble::Rebalance | Trouble::Lost { unknown: false }) if !heed => {}
                     outcome => outcome?,
                 },
                 fetched = self.fetches.next() => self.fetched(fetched),

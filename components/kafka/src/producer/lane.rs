@@ -14,6 +14,9 @@ use tokio::time::Instant;
 /// Batches under way: as many as brokers remember of a producer.
 pub(super) const MOST_BATCHES: usize = 5;
 
+/// Batches are not made smaller than this, in bytes.
+const SMALLEST: usize = 1024;
+
 /// How much goes into a batch, and how often it is tried.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
@@ -66,6 +69,8 @@ pub(super) enum Told {
     Again(Failure),
     /// It is not written and never will be.
     Never(Failure),
+    /// The same, and the broker takes smaller ones.
+    TooLarge(Failure),
     /// The broker does not know how to go on after the numbers so far.
     Forgotten(Failure),
 }
@@ -245,7 +250,12 @@ impl<R> Lane<R> {
         for (index, mut batch) in std::mem::take(&mut self.batches).into_iter().enumerate() {
             let failure = match std::mem::replace(&mut batch.state, State::Ready) {
                 State::Ready | State::Sent | State::Failed(Told::Written) => None,
-                State::Failed(Told::Never(failure)) => Some(failure),
+                State::Failed(Told::TooLarge(_)) if batch.records.len() > 1 => {
+                    anew = true;
+                    kept.extend(self.split(batch));
+                    continue;
+                }
+                State::Failed(Told::Never(failure) | Told::TooLarge(failure)) => Some(failure),
                 State::Failed(Told::Forgotten(failure)) => {
                     // Behind another failure, that one is the cause.
                     anew |= index == 0;
@@ -280,6 +290,20 @@ impl<R> Lane<R> {
         if attempts > 0 {
             self.until = Some(now + pause(attempts));
         }
+    }
+
+    /// In two, and the next batches are smaller, too.
+    fn split(&mut self, mut batch: Batch<R>) -> [Batch<R>; 2] {
+        self.limits.bytes = (self.limits.bytes / 2).max(SMALLEST);
+        self.made += 1;
+        let second = Batch {
+            name: self.made,
+            sequence: 0,
+            records: batch.records.split_off(batch.records.len() / 2),
+            attempts: batch.attempts,
+            state: State::Ready,
+        };
+        [batch, second]
     }
 
     /// The broker could not be reached, or does not say who we are. Answers everybody once that has happened too often.

@@ -9,6 +9,8 @@ pub(crate) struct Code(pub i16);
 
 impl Code {
     pub(crate) const OFFSET_OUT_OF_RANGE: Self = Self(1);
+    pub(crate) const MESSAGE_TOO_LARGE: Self = Self(10);
+    pub(crate) const RECORD_LIST_TOO_LARGE: Self = Self(18);
     pub(crate) const ILLEGAL_GENERATION: Self = Self(22);
     pub(crate) const UNKNOWN_MEMBER: Self = Self(25);
     pub(crate) const REBALANCE_IN_PROGRESS: Self = Self(27);

@@ -104,6 +104,30 @@ async fn what_can_never_be_written_leaves_no_gap() {
 }
 
 #[tokio::test]
+async fn a_batch_that_is_too_large_goes_in_halves() {
+    let mut lane = lane(4);
+    push(&mut lane, 0..4);
+    let (name, ..) = next(&mut lane, Instant::now()).unwrap();
+    let too_large = || Told::TooLarge(Failure::code("t", Code::MESSAGE_TOO_LARGE));
+    assert_eq!(told(&mut lane, name, too_large()), []);
+    assert!(lane.ask_identity());
+    lane.identified(12, 0);
+    assert_eq!(next(&mut lane, later()), Some((1, 0, vec![0, 1])));
+    assert_eq!(next(&mut lane, later()), Some((2, 2, vec![2, 3])));
+    assert_eq!(told(&mut lane, 2, Told::Written), [(2, true), (3, true)]);
+    assert_eq!(told(&mut lane, 1, too_large()), []);
+    lane.ask_identity();
+    lane.identified(13, 0);
+    let (name, _, records) = next(&mut lane, later()).unwrap();
+    assert_eq!(records, [0]);
+    assert_eq!(
+        told(&mut lane, name, too_large()),
+        [(0, false)],
+        "alone it is too large for good"
+    );
+}
+
+#[tokio::test]
 async fn a_producer_that_was_forgotten_gets_another_identity() {
     let mut lane = lane(1);
     push(&mut lane, 0..1);

@@ -25,8 +25,8 @@ const FACTOR: f64 = 3.0;
 const LASTING: Duration = Duration::from_secs(60);
 /// What a sidecar that can be told works on at once: enough that the app is never idle.
 const LIMIT: usize = 4 * WORKERS;
-/// Many more than are worked on, so that a refused caller is never waited for.
-const CALLERS: usize = 8 * LIMIT;
+/// More than are worked on: the others are refused at once, and send again.
+const CALLERS: usize = 2 * LIMIT;
 
 impl Round<'_> {
     pub(crate) async fn overload(&self, contender: &Contender) -> Result<Vec<Row>> {

@@ -197,107 +197,126 @@ async fn failures_are_told_in_the_same_words() {
     let mut grpc = doors.grpc.clone();
     let nowhere = || "nowhere".to_owned();
 
-    let status = fails!(
-        grpc,
-        get_state,
-        proto::GetStateRequest {
-            store_name: nowhere(),
-            key: "k".to_owned(),
-            ..proto::GetStateRequest::default()
-        }
-    );
-    let mut failure = Failure {
-        method: "GET",
-        path: "/v1.0/state/nowhere/k",
-        body: "",
-        status: 400,
-        tag: "ERR_STATE_STORE_NOT_FOUND",
-        code: Code::InvalidArgument,
-    };
-    doors.same(&failure, &status).await;
-
-    let status = fails!(
-        grpc,
-        save_state,
-        proto::SaveStateRequest {
-            store_name: nowhere(),
-            states: vec![item("k", "1")],
-        }
-    );
-    failure.method = "POST";
-    failure.path = "/v1.0/state/nowhere";
-    failure.body = r#"[{"key":"k","value":1}]"#;
-    doors.same(&failure, &status).await;
-
-    let status = fails!(
-        grpc,
-        save_state,
-        proto::SaveStateRequest {
-            store_name: "state".to_owned(),
-            states: vec![item("a||b", "1")],
-        }
-    );
-    failure.path = "/v1.0/state/state";
-    failure.body = r#"[{"key":"a||b","value":1}]"#;
-    failure.tag = "ERR_MALFORMED_REQUEST";
-    doors.same(&failure, &status).await;
-
-    let status = fails!(
-        grpc,
-        publish_event,
-        proto::PublishEventRequest {
-            pubsub_name: nowhere(),
-            topic: "t".to_owned(),
-            ..proto::PublishEventRequest::default()
-        }
-    );
-    let failure = Failure {
-        method: "POST",
-        path: "/v1.0/publish/nowhere/t",
-        body: "{}",
-        status: 404,
-        tag: "ERR_PUBSUB_NOT_FOUND",
-        code: Code::InvalidArgument,
-    };
-    doors.same(&failure, &status).await;
-
-    let status = fails!(
-        grpc,
-        get_secret,
-        proto::GetSecretRequest {
-            store_name: nowhere(),
-            key: "k".to_owned(),
-            ..proto::GetSecretRequest::default()
-        }
-    );
-    let failure = Failure {
-        method: "GET",
-        path: "/v1.0/secrets/nowhere/k",
-        body: "",
-        status: 401,
-        tag: "ERR_SECRET_STORE_NOT_FOUND",
-        code: Code::InvalidArgument,
-    };
-    doors.same(&failure, &status).await;
-
-    let status = fails!(
-        grpc,
-        get_secret,
-        proto::GetSecretRequest {
-            store_name: "secrets".to_owned(),
-            key: "unknown".to_owned(),
-            ..proto::GetSecretRequest::default()
-        }
-    );
-    let failure = Failure {
-        method: "GET",
-        path: "/v1.0/secrets/secrets/unknown",
-        body: "",
-        status: 500,
-        tag: "ERR_SECRET_GET",
-        code: Code::Internal,
-    };
-    doors.same(&failure, &status).await;
+    let rows = [
+        (
+            fails!(
+                grpc,
+                get_state,
+                proto::GetStateRequest {
+                    store_name: nowhere(),
+                    key: "k".to_owned(),
+                    ..proto::GetStateRequest::default()
+                }
+            ),
+            (
+                "GET /v1.0/state/nowhere/k",
+                "",
+                400,
+                "ERR_STATE_STORE_NOT_FOUND",
+                Code::InvalidArgument,
+            ),
+        ),
+        (
+            fails!(
+                grpc,
+                save_state,
+                proto::SaveStateRequest {
+                    store_name: nowhere(),
+                    states: vec![item("k", "1")],
+                }
+            ),
+            (
+                "POST /v1.0/state/nowhere",
+                r#"[{"key":"k","value":1}]"#,
+                400,
+                "ERR_STATE_STORE_NOT_FOUND",
+                Code::InvalidArgument,
+            ),
+        ),
+        (
+            fails!(
+                grpc,
+                save_state,
+                proto::SaveStateRequest {
+                    store_name: "state".to_owned(),
+                    states: vec![item("a||b", "1")],
+                }
+            ),
+            (
+                "POST /v1.0/state/state",
+                r#"[{"key":"a||b","value":1}]"#,
+                400,
+                "ERR_MALFORMED_REQUEST",
+                Code::InvalidArgument,
+            ),
+        ),
+        (
+            fails!(
+                grpc,
+                publish_event,
+                proto::PublishEventRequest {
+                    pubsub_name: nowhere(),
+                    topic: "t".to_owned(),
+                    ..proto::PublishEventRequest::default()
+                }
+            ),
+            (
+                "POST /v1.0/publish/nowhere/t",
+                "{}",
+                404,
+                "ERR_PUBSUB_NOT_FOUND",
+                Code::InvalidArgument,
+            ),
+        ),
+        (
+            fails!(
+                grpc,
+                get_secret,
+                proto::GetSecretRequest {
+                    store_name: nowhere(),
+                    key: "k".to_owned(),
+                    ..proto::GetSecretRequest::default()
+                }
+            ),
+            (
+                "GET /v1.0/secrets/nowhere/k",
+                "",
+                401,
+                "ERR_SECRET_STORE_NOT_FOUND",
+                Code::InvalidArgument,
+            ),
+        ),
+        (
+            fails!(
+                grpc,
+                get_secret,
+                proto::GetSecretRequest {
+                    store_name: "secrets".to_owned(),
+                    key: "unknown".to_owned(),
+                    ..proto::GetSecretRequest::default()
+                }
+            ),
+            (
+                "GET /v1.0/secrets/secrets/unknown",
+                "",
+                500,
+                "ERR_SECRET_GET",
+                Code::Internal,
+            ),
+        ),
+    ];
+    for (told, (line, body, status, tag, code)) in rows {
+        let (method, path) = line.split_once(' ').expect("a line has two parts");
+        let failure = Failure {
+            method,
+            path,
+            body,
+            status,
+            tag,
+            code,
+        };
+        doors.same(&failure, &told).await;
+    }
 }
 
 /// An etag that no longer fits, with numbers of its own at each door.

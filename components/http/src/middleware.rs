@@ -3,6 +3,8 @@
 pub mod bearer;
 pub mod client_credentials;
 pub mod login;
+#[cfg(test)]
+mod testing;
 mod token;
 
 use outrigger_component::error::{Error, Result};

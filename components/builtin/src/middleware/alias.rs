@@ -109,7 +109,9 @@ impl Alias {
             .patterns
             .iter()
             .find_map(|pattern| Some((pattern, pattern.expression.captures(&path)?)))?;
-        let mut query: Vec<(String, String)> = pairs(uri.query().unwrap_or_default());
+        let query = uri.query().unwrap_or_default();
+        let mut query: Vec<(String, String)> =
+            form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         for (number, name) in pattern.names.iter().enumerate() {
             let value = found.get(number + 1).map_or("", |value| value.as_str());
             query.push((name.clone(), value.to_owned()));
@@ -212,20 +214,6 @@ fn sorted(routes: HashMap<String, String>) -> Vec<(String, String)> {
     let mut routes: Vec<_> = routes.into_iter().collect();
     routes.sort();
     routes
-}
-
-fn pairs(query: &str) -> Vec<(String, String)> {
-    let decoded = |text: &str| {
-        percent_decode_str(&text.replace('+', " "))
-            .decode_utf8_lossy()
-            .into_owned()
-    };
-    query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(name, value)| (decoded(name), decoded(value)))
-        .collect()
 }
 
 fn escaped(text: &str) -> String {

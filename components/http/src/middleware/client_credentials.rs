@@ -9,15 +9,13 @@
 mod tests;
 
 use super::token::{Source, Style, Token, pairs};
-use crate::client::Client;
+use http::StatusCode;
 use http::header::{HeaderName, HeaderValue};
-use http::{StatusCode, Uri};
 use outrigger_component::Component;
 use outrigger_component::error::{Error, Result};
 use outrigger_component::middleware::{HttpMiddleware, Next, Request, Response, answer};
 use outrigger_component::setup::Setup;
 use outrigger_daemon::log::Log;
-use outrigger_daemon::tls::{self, Trust};
 use regex::Regex;
 use std::time::Duration;
 use tokio::sync::Mutex as Turn;
@@ -86,20 +84,13 @@ impl ClientCredentials {
         if !wrong.is_empty() {
             return Err(Error::invalid(format!("metadata errors: {wrong}")));
         }
-        let endpoint: Uri = config
-            .token_url
-            .parse()
-            .map_err(|error| Error::invalid(format!("metadata \"tokenURL\" is no URL: {error}")))?;
-        let trust = if endpoint.scheme_str() == Some("https") {
-            Trust::System
-        } else {
-            Trust::Nobody
-        };
-        let tls = tls::client(&tls::Client {
-            trust,
-            ..tls::Client::default()
-        })
-        .map_err(|error| Error::invalid(error.to_string()))?;
+        let source = Source::new(
+            &config.token_url,
+            config.client_id,
+            config.client_secret,
+            style,
+            &setup.log,
+        )?;
         let mut form = pairs(&config.endpoint_params_query);
         form.push(("grant_type".to_owned(), "client_credentials".to_owned()));
         form.push(("scope".to_owned(), config.scopes.replace(',', " ")));
@@ -109,13 +100,7 @@ impl ClientCredentials {
                 .map_err(|_| Error::invalid("metadata \"headerName\" is no name of a header"))?,
             paths: super::filter(&config.path_filter)?,
             held: Turn::new(None),
-            source: Source {
-                client: Client::new(tls, &setup.log),
-                endpoint,
-                id: config.client_id,
-                secret: config.client_secret,
-                style,
-            },
+            source,
             log: setup.log,
         })
     }

@@ -11,7 +11,6 @@
 mod tests;
 
 use super::token::{Source, Style, pairs, query};
-use crate::client::Client;
 use http::header::{COOKIE, HOST, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
 use http::{HeaderMap, StatusCode, Uri};
 use outrigger_component::Component;
@@ -20,7 +19,6 @@ use outrigger_component::metadata::truthy;
 use outrigger_component::middleware::{HttpMiddleware, Next, Request, Response, answer};
 use outrigger_component::setup::Setup;
 use outrigger_daemon::log::Log;
-use outrigger_daemon::tls::{self, Trust};
 use regex::Regex;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -84,31 +82,18 @@ impl Login {
     /// `Invalid` for addresses, header names and expressions that are none.
     pub async fn build(setup: Setup<Config>) -> Result<Self> {
         let config = setup.config;
-        let endpoint: Uri = config
-            .token_url
-            .parse()
-            .map_err(|error| Error::invalid(format!("metadata \"tokenURL\" is no URL: {error}")))?;
+        let source = Source::new(
+            &config.token_url,
+            config.client_id,
+            config.client_secret,
+            Style::Either,
+            &setup.log,
+        )?;
         if config.auth_url.parse::<Uri>().is_err() {
             return Err(Error::invalid("metadata \"authURL\" is no URL"));
         }
-        let trust = if endpoint.scheme_str() == Some("https") {
-            Trust::System
-        } else {
-            Trust::Nobody
-        };
-        let tls = tls::client(&tls::Client {
-            trust,
-            ..tls::Client::default()
-        })
-        .map_err(|error| Error::invalid(error.to_string()))?;
         Ok(Self {
-            source: Source {
-                client: Client::new(tls, &setup.log),
-                endpoint,
-                id: config.client_id,
-                secret: config.client_secret,
-                style: Style::Either,
-            },
+            source,
             auth_url: config.auth_url,
             scopes: config.scopes.replace(',', " "),
             redirect_url: config.redirect_url,

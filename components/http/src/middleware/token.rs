@@ -8,6 +8,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use outrigger_component::error::{Error, Kind, Result};
+use outrigger_daemon::log::Log;
+use outrigger_daemon::tls::{self, Trust};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::fmt;
 use std::time::Duration;
@@ -24,11 +26,11 @@ const FORM: &AsciiSet = &NON_ALPHANUMERIC
 
 /// Where tokens come from, and who asks for them. The secret is never shown.
 pub(super) struct Source {
-    pub(super) client: Client,
-    pub(super) endpoint: Uri,
+    client: Client,
+    endpoint: Uri,
     pub(super) id: String,
-    pub(super) secret: String,
-    pub(super) style: Style,
+    secret: String,
+    style: Style,
 }
 
 /// Where a client puts its id and secret.
@@ -58,6 +60,34 @@ impl fmt::Debug for Token {
 }
 
 impl Source {
+    /// `url` is where tokens come from, the metadata `tokenURL`.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no URL.
+    pub(super) fn new(url: &str, id: String, secret: String, style: Style, log: &Log) -> Result<Self> {
+        let endpoint: Uri = url
+            .parse()
+            .map_err(|error| Error::invalid(format!("metadata \"tokenURL\" is no URL: {error}")))?;
+        // The machine's authorities are some hundred files: not read for nothing.
+        let trust = if endpoint.scheme_str() == Some("https") {
+            Trust::System
+        } else {
+            Trust::Nobody
+        };
+        let tls = tls::client(&tls::Client {
+            trust,
+            ..tls::Client::default()
+        })
+        .map_err(|error| Error::invalid(error.to_string()))?;
+        Ok(Self {
+            client: Client::new(tls, log),
+            endpoint,
+            id,
+            secret,
+            style,
+        })
+    }
+
     /// # Errors
     /// When the endpoint cannot be reached, refuses, or answers something else.
     pub(super) async fn token(&self, form: &[(String, String)]) -> Result<Token> {
@@ -161,17 +191,7 @@ pub(super) fn query(pairs: &[(String, String)]) -> String {
 
 /// The pairs of a query or form.
 pub(super) fn pairs(query: &str) -> Vec<(String, String)> {
-    let decoded = |text: &str| {
-        percent_encoding::percent_decode_str(&text.replace('+', " "))
-            .decode_utf8_lossy()
-            .into_owned()
-    };
-    query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(name, value)| (decoded(name), decoded(value)))
-        .collect()
+    form_urlencoded::parse(query.as_bytes()).into_owned().collect()
 }
 
 fn escaped(text: &str) -> String {

@@ -240,6 +240,7 @@ async fn another_process_that_writes_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("data.db");
     let store = open(&[("connectionString", path(&file)), ("busyTimeout", "300ms")]).await;
+    let patient = open(&[("connectionString", path(&file)), ("busyTimeout", "60s")]).await;
     let other = Connection::open(&file).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let error = store.set(set("a", "1")).await.unwrap_err();
@@ -249,7 +250,7 @@ async fn another_process_that_writes_is_waited_for() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         other.execute_batch("COMMIT").unwrap();
     };
-    let (written, ()) = tokio::join!(store.set(set("a", "1")), release);
+    let (written, ()) = tokio::join!(patient.set(set("a", "1")), release);
     written.unwrap();
     assert_eq!(get(&store, "a").await.as_deref(), Some("1"));
 }

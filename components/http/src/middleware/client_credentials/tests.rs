@@ -1,10 +1,10 @@
 use super::ClientCredentials;
-use http::{Request, Response, StatusCode};
+use crate::middleware::testing;
+use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use outrigger_component::error::Result;
-use outrigger_component::middleware::{Body as Piece, End, HttpMiddleware, Pipeline, answer};
-use outrigger_component::middleware::{Request as Piped, Response as Answer};
+use outrigger_component::middleware::HttpMiddleware;
 use outrigger_component::registry::Registry;
 use outrigger_testkit::app::App;
 use outrigger_testkit::client::{Body, full};
@@ -46,29 +46,9 @@ async fn build(metadata: &[(&str, &str)]) -> Result<Arc<dyn HttpMiddleware>> {
     registry.middlewares().build("cc", "", setup(metadata)).await
 }
 
-/// Shows the header.
-struct Inside;
-
-#[async_trait::async_trait]
-impl End for Inside {
-    async fn serve(&self, request: Piped) -> Answer {
-        let seen = request
-            .headers()
-            .get("x-token")
-            .map_or("none", |it| it.to_str().unwrap());
-        answer(StatusCode::OK, seen)
-    }
-}
-
 async fn ask(middleware: &Arc<dyn HttpMiddleware>, path: &str) -> (u16, String) {
-    let pipeline = Pipeline::new(vec![Arc::clone(middleware)]).unwrap();
-    let empty: Piece = answer(StatusCode::OK, "").into_body();
-    let mut request = Request::new(empty);
-    *request.uri_mut() = path.parse().unwrap();
-    let answer = pipeline.serve(request, &Inside).await;
-    let status = answer.status().as_u16();
-    let body = answer.into_body().collect().await.unwrap().to_bytes();
-    (status, String::from_utf8(body.to_vec()).unwrap())
+    let seen = testing::ask(middleware, path, &[], "x-token").await;
+    (seen.status, seen.body)
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
 use super::{COOKIE_NAME, Login};
-use http::{Request, Response, StatusCode};
+use crate::middleware::testing;
+use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use outrigger_component::error::Result;
-use outrigger_component::middleware::{Body as Piece, End, HttpMiddleware, Pipeline, answer};
-use outrigger_component::middleware::{Request as Piped, Response as Answer};
+use outrigger_component::middleware::HttpMiddleware;
 use outrigger_component::registry::Registry;
 use outrigger_testkit::app::App;
 use outrigger_testkit::client::{Body, full};
@@ -17,19 +17,6 @@ async fn build(metadata: &[(&str, &str)]) -> Result<Arc<dyn HttpMiddleware>> {
     registry.middlewares().build("login", "", setup(metadata)).await
 }
 
-struct Inside;
-
-#[async_trait::async_trait]
-impl End for Inside {
-    async fn serve(&self, request: Piped) -> Answer {
-        let seen = request
-            .headers()
-            .get("authorization")
-            .map_or("none", |it| it.to_str().unwrap());
-        answer(StatusCode::OK, seen)
-    }
-}
-
 struct Seen {
     status: u16,
     location: String,
@@ -38,29 +25,20 @@ struct Seen {
 }
 
 async fn ask(middleware: &Arc<dyn HttpMiddleware>, path: &str, cookie: &str) -> Seen {
-    let pipeline = Pipeline::new(vec![Arc::clone(middleware)]).unwrap();
-    let empty: Piece = answer(StatusCode::OK, "").into_body();
-    let mut request = Request::new(empty);
-    *request.uri_mut() = path.parse().unwrap();
-    let headers = request.headers_mut();
-    headers.insert("host", "shop.example".parse().unwrap());
-    headers.insert("cookie", format!("other=1; {cookie}").parse().unwrap());
-    let answer = pipeline.serve(request, &Inside).await;
+    let headers = [
+        ("host", "shop.example".to_owned()),
+        ("cookie", format!("other=1; {cookie}")),
+    ];
+    let seen = testing::ask(middleware, path, &headers, "authorization").await;
     let text = |name: &str| {
-        answer
-            .headers()
-            .get(name)
-            .map(|value| value.to_str().unwrap().to_owned())
-            .unwrap_or_default()
+        let value = seen.headers.get(name);
+        value.map_or("", |value| value.to_str().unwrap())
     };
-    let (status, location) = (answer.status().as_u16(), text("location"));
-    let cookie = text("set-cookie").split(';').next().unwrap().to_owned();
-    let body = answer.into_body().collect().await.unwrap().to_bytes();
     Seen {
-        status,
-        location,
-        cookie,
-        body: String::from_utf8(body.to_vec()).unwrap(),
+        status: seen.status,
+        location: text("location").to_owned(),
+        cookie: text("set-cookie").split(';').next().unwrap().to_owned(),
+        body: seen.body,
     }
 }
 

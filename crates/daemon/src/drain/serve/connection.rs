@@ -184,12 +184,12 @@ where
             return Ok(());
         };
         (io, service) = (parts.io, parts.service);
-        // What hyper had read already, as a rule nothing.
-        let read = parts.read_buf;
-        if read.is_empty() && !io.wait(&watch).await {
+        // What hyper had read already, as a rule nothing. Dropped before waiting: empty, too, it is the whole buffer.
+        io.put_back(&parts.read_buf);
+        drop(parts.read_buf);
+        if !io.wait(&watch).await {
             return Ok(());
         }
-        io.put_back(&read);
     }
 }
 

@@ -26,7 +26,7 @@ const LASTING: Duration = Duration::from_secs(60);
 /// What a sidecar that can be told works on at once: enough that the app is never idle.
 const LIMIT: usize = 4 * WORKERS;
 /// More than are worked on: the others are refused at once, and send again.
-const CALLERS: usize = 2 * LIMIT;
+const CALLERS: usize = 4 * LIMIT;
 
 impl Round<'_> {
     pub(crate) async fn overload(&self, contender: &Contender) -> Result<Vec<Row>> {

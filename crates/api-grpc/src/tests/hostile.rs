@@ -208,7 +208,10 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// Floods of header blocks, settings, pings and resets end with the connection, long before they take memory.
+/// What a flood sends in its nth round.
+type Next = Box<dyn Fn(u32) -> Vec<u8>>;
+
+/// Floods of header blocks and of resets end with the connection, long before they take memory.
 #[tokio::test]
 async fn floods_of_frames() {
     let (headers, reset, settings, continuation) = (1, 3, 4, 9);
@@ -228,7 +231,7 @@ async fn floods_of_frames() {
         ]
         .concat()
     };
-    let rows: [(&str, Vec<u8>, Box<dyn Fn(u32) -> Vec<u8>>); 2] = [
+    let rows: [(&str, Vec<u8>, Next); 2] = [
         (
             "a header list without end",
             frame(headers, 0, 1, &[0x82, 0x86, 0x84]),

@@ -224,7 +224,7 @@ async fn floods_of_frames() {
     // A literal field that is not indexed: `x: xxx…`.
     let field = [&[0x00, 0x01, b'x', 0x7f, 0x81, 0x7e][..], &[b'x'; 16_256]].concat();
     // `:method: GET`, `:scheme: http`, `:path: /`: a request that is reset at once.
-    let request = |stream| {
+    let request = move |stream| {
         [
             frame(headers, 0x4, stream, &[0x82, 0x86, 0x84]),
             frame(reset, 0, stream, &[0, 0, 0, 8]),

@@ -56,6 +56,8 @@ pub fn register_all(registry: &mut Registry, options: Options) {
     outrigger_components_kafka::register(registry);
     #[cfg(feature = "memcached")]
     outrigger_components_memcached::register(registry);
+    #[cfg(feature = "mqtt")]
+    outrigger_components_mqtt::register(registry);
     #[cfg(feature = "postgresql")]
     outrigger_components_postgresql::register(registry);
     #[cfg(feature = "rabbitmq")]

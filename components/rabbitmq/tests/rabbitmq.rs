@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
 
 use futures::StreamExt as _;
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use outrigger_component::binding::{InputBinding, Invoke, OutputBinding};
 use outrigger_component::error::{Error, Kind};
 use outrigger_component::metadata::Metadata;
@@ -13,12 +13,13 @@ use outrigger_component::registry::Registry;
 use outrigger_components_rabbitmq::register;
 use outrigger_testkit::conformance::pubsub::{Nature, churn};
 use outrigger_testkit::conformance::{binding, pubsub};
+use outrigger_testkit::pki::Pki;
 use outrigger_testkit::port::Port;
 use outrigger_testkit::relay::Relay;
 use outrigger_testkit::servers::rabbitmq::{RabbitMq, start};
 use outrigger_testkit::setup::setup;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 
@@ -523,39 +524,9 @@ async fn what_was_deleted_comes_back() {
     }
 }
 
-/// Confirms do not wait for each other: many messages are under way on the one channel.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn publishing_pipelines() {
-    let Some(server) = start(&[]).await else { return };
-    let safe = broker(&server.uri(), SAFE).await;
-    let mut inbox = subscribe(&*safe, "speed", &[]).await;
-    const PUBLISHERS: usize = 64;
-    const EACH: usize = 50;
-    let one = Instant::now();
-    for _ in 0..EACH {
-        safe.publish(message("speed", "x", &[])).await.unwrap();
-    }
-    let one = one.elapsed() / EACH as u32;
-    let all = Instant::now();
-    join_all((0..PUBLISHERS).map(|_| async {
-        for _ in 0..EACH {
-            safe.publish(message("speed", "x", &[])).await.unwrap();
-        }
-    }))
-    .await;
-    let each = all.elapsed() / (PUBLISHERS * EACH) as u32;
-    assert!(
-        each * 3 < one,
-        "{one:?} alone, and {each:?} each of {PUBLISHERS} at once"
-    );
-    for _ in 0..EACH * (PUBLISHERS + 1) {
-        expect(&mut inbox, "x").await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn safe_connections() {
-    let certificates = Certificates::new();
+    let pki = Pki::new();
     let port = Port::take();
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
@@ -565,18 +536,9 @@ async fn safe_connections() {
     };
     let lines = [
         format!("listeners.ssl.1 = 127.0.0.1:{}", port.number()),
-        format!(
-            "ssl_options.cacertfile = {}",
-            write("ca.pem", &certificates.authority)
-        ),
-        format!(
-            "ssl_options.certfile = {}",
-            write("server.pem", &certificates.server.0)
-        ),
-        format!(
-            "ssl_options.keyfile = {}",
-            write("server.key", &certificates.server.1)
-        ),
+        format!("ssl_options.cacertfile = {}", write("ca.pem", &pki.root)),
+        format!("ssl_options.certfile = {}", write("server.pem", &pki.certificate)),
+        format!("ssl_options.keyfile = {}", write("server.key", &pki.key)),
         "ssl_options.verify = verify_peer".to_owned(),
         "ssl_options.fail_if_no_peer_cert = false".to_owned(),
     ];
@@ -585,7 +547,7 @@ async fn safe_connections() {
         return;
     };
     let uri = format!("amqps://guest:guest@127.0.0.1:{}", port.number());
-    let ca = ("caCert", certificates.authority.as_str());
+    let ca = ("caCert", pki.root.as_str());
     let safe = broker(&uri, &[SAFE, &[ca]].concat()).await;
     let mut inbox = subscribe(&*safe, "t", &[]).await;
     let large = "x".repeat(300_000);
@@ -593,8 +555,8 @@ async fn safe_connections() {
     expect(&mut inbox, &large).await;
     let with_certificate = [
         ca,
-        ("clientCert", certificates.client.0.as_str()),
-        ("clientKey", certificates.client.1.as_str()),
+        ("clientCert", pki.certificate.as_str()),
+        ("clientKey", pki.key.as_str()),
     ];
     broker(&uri, &with_certificate).await.ping().await.unwrap();
     // The broker has no plugin for it, and says so.
@@ -604,7 +566,7 @@ async fn safe_connections() {
     )
     .await;
     assert_eq!(external.err().unwrap().kind, Kind::PermissionDenied);
-    for metadata in [&[][..], &[("caCert", Certificates::new().authority.as_str())]] {
+    for metadata in [&[][..], &[("caCert", Pki::new().root.as_str())]] {
         let error = try_broker(&uri, metadata).await.err().expect("not trusted");
         assert!(
             error.message.contains("tls: failed to verify certificate"),
@@ -614,36 +576,4 @@ async fn safe_connections() {
     }
     let name = format!("amqps://guest:guest@127.0.0.2:{}", port.number());
     assert!(try_broker(&name, &[ca]).await.is_err(), "another name");
-}
-
-/// Certificate and key of an authority, of a server for 127.0.0.1, and of a client.
-struct Certificates {
-    authority: String,
-    server: (String, String),
-    client: (String, String),
-}
-
-impl Certificates {
-    fn new() -> Self {
-        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        params
-            .distinguished_name
-            .push(rcgen::DnType::CommonName, "authority");
-        let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        let issuer = rcgen::Issuer::new(params, key);
-        let leaf = |name: &str| {
-            let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
-            params.distinguished_name.push(rcgen::DnType::CommonName, name);
-            let key = rcgen::KeyPair::generate().unwrap();
-            let certificate = params.signed_by(&key, &issuer).unwrap();
-            (certificate.pem(), key.serialize_pem())
-        };
-        Self {
-            authority: certificate.pem(),
-            server: leaf("127.0.0.1"),
-            client: leaf("guest"),
-        }
-    }
 }

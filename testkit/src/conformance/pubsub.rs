@@ -27,6 +27,9 @@ pub struct Nature {
     pub repeats: bool,
     /// Metadata of a message reach its subscribers.
     pub metadata: bool,
+    /// What stands for one or more characters in the topic of a subscription, where the broker claims wildcards; `None` where
+    /// they mean something else.
+    pub wildcard: Option<&'static str>,
     /// The largest message that must go through, in bytes.
     pub largest: usize,
     /// How long a subscription may need before it sees what is published.
@@ -55,6 +58,7 @@ impl Nature {
             holds: false,
             repeats: false,
             metadata: true,
+            wildcard: Some("*"),
             largest: 512 * 1024,
             joining: Duration::ZERO,
             patience: Duration::from_secs(10),
@@ -280,6 +284,9 @@ async fn leaving(on: &Sender<'_>) {
 }
 
 async fn wildcards(on: &Sender<'_>) {
+    let Some(wildcard) = on.nature.wildcard else {
+        return;
+    };
     if !on.broker.features().subscribe_wildcards {
         return;
     }
@@ -287,7 +294,7 @@ async fn wildcards(on: &Sender<'_>) {
         topic: format!("{}/{name}", on.topic),
         ..*on
     };
-    let mut wild = below("*").subscribe().await;
+    let mut wild = below(wildcard).subscribe().await;
     let mut exact = below("a").subscribe().await;
     below("a").publish("a").await;
     below("b").publish("b").await;

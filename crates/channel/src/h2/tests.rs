@@ -4,8 +4,12 @@ use super::{Pool, STREAMS};
 use crate::body::Body;
 use crate::testing::{Certificate, Server, Speaks, serve, tasks};
 use bytes::Bytes;
+use futures::SinkExt as _;
+use futures::channel::mpsc;
 use futures::future::join_all;
-use http::{Request, Response, Version};
+use http::{Method, Request, Response, Version};
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::{Frame, Incoming};
 use outrigger_daemon::dial::Dial;
 use outrigger_daemon::tasks::Tasks;
 use outrigger_daemon::tls::{self, Trust};
@@ -52,8 +56,8 @@ async fn more_streams_than_one_connection_allows() {
     let connections = pool.shared.connections.load_full();
     assert_eq!(connections.len(), 3);
     for connection in connections.iter() {
-        assert_eq!(connection.streams.load(Ordering::Relaxed), 0);
-        pool.shared.retire(&connection.streams);
+        assert_eq!(connection.usage.streams(), 0);
+        pool.shared.retire(&connection.usage);
     }
     assert_eq!(pool.shared.connections.load().len(), 1);
 }
@@ -67,9 +71,9 @@ async fn a_stream_is_taken_until_its_answer_was_read() {
     let mut request = Request::new(Body::Empty);
     *request.uri_mut() = super::path("/");
     let response = pool.send(request).await.unwrap();
-    let taken = || pool.shared.connections.load()[0].streams.load(Ordering::Relaxed);
+    let taken = || pool.shared.connections.load()[0].usage.streams();
     assert_eq!(taken(), 1);
-    pool.shared.retire(&pool.shared.connections.load()[0].streams);
+    pool.shared.retire(&pool.shared.connections.load()[0].usage);
     assert_eq!(pool.shared.connections.load().len(), 1);
     drop(response);
     assert_eq!(taken(), 0);
@@ -150,6 +154,125 @@ async fn a_lost_connection_is_replaced() {
         // Until the loss is noticed; a call under way with it would fail, as it must.
         while pool.shared.is_connected() {
             tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// A request whose body is what comes through the channel.
+fn streamed() -> (mpsc::Sender<Piece>, Request<Body>) {
+    let (pieces, body) = mpsc::channel(0);
+    let mut request = Request::new(Body::stream(StreamBody::new(body)));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = super::path("/");
+    (pieces, request)
+}
+
+type Piece = Result<Frame<Bytes>, crate::body::Error>;
+
+#[tokio::test]
+async fn bodies_stream_both_ways_at_once() {
+    let tasks = tasks();
+    let echo = |request: Request<Incoming>| async move { Response::new(Body::from(request.into_body())) };
+    let server = serve(tasks.spawner(), Speaks::Http2, None, echo).await;
+    let pool = pool(&server, &tasks);
+    let (mut pieces, request) = streamed();
+    let mut answer = pool.send(request).await.unwrap().into_body();
+    for piece in [1_usize, 1 << 10, 2 << 20] {
+        let sent = Bytes::from(vec![7; piece]);
+        let send = pieces.send(Ok(Frame::data(sent.clone())));
+        let receive = async {
+            let mut got = 0;
+            while got < piece {
+                got += answer.frame().await.unwrap().unwrap().into_data().unwrap().len();
+            }
+            got
+        };
+        let (sent, got) = tokio::join!(send, receive);
+        sent.unwrap();
+        assert_eq!(got, piece);
+    }
+    drop(pieces);
+    assert!(
+        answer
+            .frame()
+            .await
+            .is_none_or(|last| last.unwrap().data_ref().is_some_and(Bytes::is_empty))
+    );
+}
+
+#[tokio::test]
+async fn a_call_given_up_is_cancelled_at_the_server() {
+    let tasks = tasks();
+    let (ended, mut end) = mpsc::unbounded();
+    let owner = tasks.spawner();
+    let answer = move |request: Request<Incoming>| {
+        let (ended, owner) = (ended.clone(), owner.clone());
+        async move {
+            owner.spawn("reader", async move {
+                let read = request.into_body().collect().await;
+                ended.unbounded_send(read.is_err()).unwrap();
+            });
+            Response::new(Body::stream(StreamBody::new(futures::stream::pending::<Piece>())))
+        }
+    };
+    let server = serve(tasks.spawner(), Speaks::Http2, None, answer).await;
+    let pool = pool(&server, &tasks);
+    let (_kept, request) = streamed();
+    let response = pool.send(request).await.unwrap();
+    drop(response);
+    assert_eq!(futures::StreamExt::next(&mut end).await, Some(true));
+    assert_eq!(pool.shared.connections.load()[0].usage.streams(), 0);
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_fails_the_call() {
+    let tasks = tasks();
+    let answer = |request: Request<Incoming>| async move {
+        let read = request.into_body().collect().await;
+        assert!(read.is_err());
+        Response::new(Body::Empty)
+    };
+    let server = serve(tasks.spawner(), Speaks::Http2, None, answer).await;
+    let pool = pool(&server, &tasks);
+    let (mut pieces, request) = streamed();
+    let (sent, answered) = tokio::join!(pieces.send(Err("broken".into())), pool.send(request));
+    sent.unwrap();
+    let Err(error) = answered else {
+        panic!("an answer to half a request");
+    };
+    assert!(
+        error.to_string().starts_with("cannot reach the test at"),
+        "{error}"
+    );
+}
+
+/// A server that says goodbye after each answer: nothing fails, and the next call goes over another connection.
+#[tokio::test]
+async fn a_connection_that_takes_no_more_is_replaced() {
+    let (ours, theirs) = (tasks(), tasks());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dial = Dial::plain(listener.local_addr().unwrap().to_string());
+    let pool = Pool::new(dial, "the test".to_owned(), ours.spawner());
+    let (accepted, mut connections) = mpsc::unbounded();
+    let spawner = theirs.spawner();
+    theirs.spawner().spawn("server", async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            accepted.unbounded_send(()).unwrap();
+            spawner.spawn("connection", async move {
+                let mut connection = ::h2::server::handshake(tcp).await.unwrap();
+                while let Some(Ok((_request, mut respond))) = connection.accept().await {
+                    let mut body = respond.send_response(Response::new(()), false).unwrap();
+                    body.send_data(Bytes::from_static(b"ok"), true).unwrap();
+                    connection.graceful_shutdown();
+                }
+            });
+        }
+    });
+    let mut seen = 0;
+    while seen < 3 {
+        assert_eq!(get(&pool).await.as_deref(), Ok(b"ok".as_slice()));
+        while connections.try_recv().is_ok() {
+            seen += 1;
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::held::{held, kept};
 use crate::reflection;
+use crate::service::Service;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use outrigger_channel::body::{self, Body};
@@ -17,7 +18,6 @@ use outrigger_runtime::access::Identity;
 use outrigger_runtime::admission::{Admission, Pass};
 use outrigger_runtime::invoke::{Invoke, Origin, Refused};
 use prost::Message as _;
-use std::convert::Infallible;
 use std::sync::Arc;
 
 const NAME: &str = "dapr.proto.internals.v1.ServiceInvocation";
@@ -26,7 +26,7 @@ const SERVICE: &str = "/dapr.proto.internals.v1.ServiceInvocation/";
 /// Whose certificate a request came with: sidecars show none, because mTLS is not there yet.
 const CALLER: Option<&Identity> = None;
 
-/// Serves one request of another sidecar; cheap to clone.
+/// The door for other sidecars; cheap to clone.
 #[derive(Clone)]
 pub struct Internal {
     shared: Arc<Shared>,
@@ -60,22 +60,31 @@ impl Internal {
         }
     }
 
-    /// Never fails: what goes wrong is a gRPC status.
-    pub async fn serve(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    /// The service of one connection.
+    pub fn service(&self) -> Service {
+        let door = self.clone();
+        Service::new(move |request| {
+            let door = door.clone();
+            Box::pin(async move { Ok(door.serve(request).await) })
+        })
+    }
+
+    /// Serves one request; what goes wrong is a gRPC status.
+    async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path();
         let pass = match self.shared.admission.enter() {
             Ok(pass) => pass,
             Err(error) => {
-                return Ok(refusal(&Refused {
+                return refusal(&Refused {
                     grpc: error.code.grpc,
                     message: error.message,
-                }));
+                });
             }
         };
         let answer = match path {
             wire::CALL_LOCAL_STREAM => self.call_local_stream(request, pass).await,
             wire::CALL_LOCAL => self.call_local(request).await,
-            _ if reflection::serves(path) => return Ok(reflection::answer(request, NAME).await),
+            _ if reflection::serves(path) => return reflection::answer(request, NAME).await,
             _ if path.starts_with(SERVICE) => {
                 let message = format!(
                     "{} is not available in this version of Outrigger",
@@ -85,7 +94,7 @@ impl Internal {
             }
             _ => self.proxy(request).await.map(|answer| held(answer, pass)),
         };
-        Ok(answer.unwrap_or_else(|refused| refusal(&refused)))
+        answer.unwrap_or_else(|refused| refusal(&refused))
     }
 
     async fn call_local_stream(

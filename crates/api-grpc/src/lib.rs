@@ -19,6 +19,7 @@ pub mod public;
 mod pubsub;
 mod reflection;
 mod secrets;
+mod service;
 mod state;
 mod subscribe;
 #[cfg(test)]
@@ -27,3 +28,4 @@ mod token;
 mod unary;
 
 pub use filter::Filter;
+pub use service::Service;

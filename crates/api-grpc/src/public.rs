@@ -16,13 +16,13 @@ use crate::filter::Filter;
 use crate::held::held;
 use crate::internal::{proxy_target, refusal};
 use crate::observe::{Describe, Observed, Sinks, Sort};
+use crate::service::Service;
 use crate::token::Token;
 use crate::unary::{self, Answer, Inbound};
 use crate::{bindings, configuration, invoke, lock, metadata, pubsub, reflection, secrets, state, subscribe};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::service::{Service, service_fn};
 use outrigger_channel::body::Body;
 use outrigger_daemon::drain::Trigger;
 use outrigger_daemon::log::Log;
@@ -41,7 +41,6 @@ use outrigger_runtime::pubsub::Pubsub;
 use outrigger_runtime::secrets::Secrets;
 use outrigger_runtime::state::State;
 use prost::Message;
-use std::convert::Infallible;
 use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,19 +151,12 @@ impl Door {
         }
     }
 
-    /// The service of one connection, for [`outrigger_daemon::drain::serve::serve`] with
-    /// [`Protocol::Http2`](outrigger_daemon::drain::serve::Protocol::Http2).
-    pub fn service(
-        &self,
-    ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
-    + Send
-    + Sync
-    + 'static
-    + use<> {
+    /// The service of one connection.
+    pub fn service(&self) -> Service {
         let door = self.clone();
-        service_fn(move |request| {
+        Service::new(move |request| {
             let door = door.clone();
-            async move { Ok(door.call(request).await) }
+            Box::pin(async move { Ok(door.call(request).await) })
         })
     }
 

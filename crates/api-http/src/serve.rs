@@ -225,7 +225,8 @@ impl Shared {
                     headers,
                     body,
                 };
-                let outcome = invoke::call(&api.invoke, address, incoming, trace).await?;
+                // Boxed: it is by far the largest, and every request of this door would make room for it and move it.
+                let outcome = Box::pin(invoke::call(&api.invoke, address, incoming, trace)).await?;
                 if outcome.failed {
                     self.count(&invoke_catalogue::FAILED);
                 }

@@ -395,10 +395,7 @@ fn open(
         watch.clone(),
         http2,
         log,
-        move |_: &Socket| {
-            let internal = internal.clone();
-            hyper::service::service_fn(move |request| internal.clone().serve(request))
-        },
+        move |_: &Socket| internal.service(),
     );
     if let Some(listener) = listeners.metrics.filter(|_| configuration.metrics.enabled) {
         let (registry, spawner, log) = (context.metrics.clone(), context.spawner.clone(), log.clone());

@@ -258,11 +258,7 @@ impl Bench {
             },
         );
         let address = listen(&tasks, &watch, &log, move |_: &Socket| door.service()).await;
-        let internal = listen(&tasks, &watch, &log, move |_: &Socket| {
-            let internal = internal.clone();
-            service_fn(move |request| internal.clone().serve(request))
-        })
-        .await;
+        let internal = listen(&tasks, &watch, &log, move |_: &Socket| internal.service()).await;
         let client = DaprClient::connect(format!("http://{address}")).await.unwrap();
         let raw = connection(&address, tasks.spawner());
         let peer = connection(&internal, tasks.spawner());

@@ -60,7 +60,8 @@ impl Pool {
         loop {
             let (mut link, fresh) = match self.shared.take() {
                 Some(link) => (link, false),
-                None => (self.shared.connect().await?, true),
+                // Boxed: rare, and every call would make room for it.
+                None => (Box::pin(self.shared.connect()).await?, true),
             };
             let answer = link.sender.try_send_request(request);
             match exchange(&mut link.driver, answer).await {

@@ -2,7 +2,7 @@
 //!
 //! One task per connection; HTTP/1.1 and HTTP/2 with prior knowledge, told apart by the first bytes or fixed by
 //! [`Protocol`]; at most so many connections; orderly closing when the [`Watch`] says so. Generic over the service,
-//! so that a request meets no boxed future on its way in.
+//! so that an HTTP/1 request meets no boxed future on its way in.
 //!
 //! INVARIANT: [`serve`] returns only when every connection it accepted is closed, and by then no later than
 //! [`Options::deadline`] after draining began.

@@ -95,7 +95,8 @@ impl Invoke {
                         ));
                     }
                     attempt += 1;
-                    endpoint = self.next(app, endpoint).await?;
+                    // Boxed: rare, and every call would make room for it.
+                    endpoint = Box::pin(self.next(app, endpoint)).await?;
                 }
                 Err(error) => return Err(error),
             }

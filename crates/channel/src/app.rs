@@ -184,11 +184,11 @@ fn fields(metadata: &Metadata, not: fn(&::http::HeaderName) -> bool) -> Result<:
 /// Writes the trace of this hop into the app's headers.
 pub fn insert_trace(headers: &mut ::http::HeaderMap, trace: &Context) {
     if let Ok(value) = ::http::HeaderValue::from_str(trace.traceparent().as_str()) {
-        headers.insert("traceparent", value);
+        headers.insert(::http::HeaderName::from_static("traceparent"), value);
     }
     if let Some(state) = trace.tracestate()
         && let Ok(value) = ::http::HeaderValue::try_from(state)
     {
-        headers.insert("tracestate", value);
+        headers.insert(::http::HeaderName::from_static("tracestate"), value);
     }
 }

@@ -9,7 +9,7 @@ use crate::wire::{self, Frames, Payloads, Pieces};
 use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use http::header::{CONTENT_TYPE, HeaderValue, TE};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, TE};
 use http::{HeaderMap, Method, Request, Response};
 use outrigger_component::resolver::{Endpoint, Target};
 use outrigger_daemon::dial::Dial;
@@ -98,7 +98,7 @@ impl Peers {
             (wire::CALLEE_APP_ID, &app.app_id),
         ] {
             if let Ok(value) = HeaderValue::from_str(value) {
-                call.headers.insert(name, value);
+                call.headers.insert(HeaderName::from_static(name), value);
             }
         }
         let head = wire::RequestChunk {
@@ -156,7 +156,7 @@ pub fn trace_of(headers: &HeaderMap) -> Option<Context> {
 pub fn insert_trace(headers: &mut HeaderMap, trace: &Context) {
     crate::app::insert_trace(headers, trace);
     if let Ok(value) = HeaderValue::try_from(BINARY.encode(trace.binary())) {
-        headers.insert("grpc-trace-bin", value);
+        headers.insert(HeaderName::from_static("grpc-trace-bin"), value);
     }
 }
 

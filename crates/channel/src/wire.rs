@@ -490,7 +490,11 @@ fn percent_decode(text: &[u8]) -> String {
 /// Trailers (or a trailers-only head) with a gRPC status; the message is percent-encoded as gRPC asks.
 pub fn grpc_trailers(code: i32, message: &str) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(2);
-    trailers.insert("grpc-status", HeaderValue::from(code));
+    let status = match code {
+        0 => HeaderValue::from_static("0"),
+        code => HeaderValue::from(code),
+    };
+    trailers.insert(HeaderName::from_static("grpc-status"), status);
     if !message.is_empty() {
         let mut encoded = String::with_capacity(message.len());
         for byte in message.bytes() {

@@ -196,7 +196,11 @@ fn delivery(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     match trace {
         Some(trace) => super::insert_trace(&mut headers, trace),
-        None => drop(headers.entry("traceparent").or_insert(super::NO_TRACE)),
+        None => drop(
+            headers
+                .entry(HeaderName::from_static("traceparent"))
+                .or_insert(super::NO_TRACE),
+        ),
     }
     Ok(headers)
 }
@@ -326,7 +330,9 @@ impl AppChannel for HttpApp {
             // The length the caller announced goes on, so that the app sees no chunked body where there was none.
             headers.insert(CONTENT_LENGTH, length);
         }
-        headers.entry("traceparent").or_insert(super::NO_TRACE);
+        headers
+            .entry(HeaderName::from_static("traceparent"))
+            .or_insert(super::NO_TRACE);
         let response = self.exchange(call.verb, &path, headers, call.body).await?;
         let (head, body) = response.into_parts();
         let mut headers = head.headers;

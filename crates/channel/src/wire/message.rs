@@ -110,9 +110,9 @@ impl Fields {
     ) -> Result<(), DecodeError> {
         let mut entry = Entry::default();
         encoding::message::merge(wire_type, &mut entry, buf, ctx)?;
+        let values = entry.values.unwrap_or_default();
         // A name without values takes no place in the map, yet it is a field that was sent.
-        let values = entry.values.unwrap_or_default().values;
-        self.taken += values.len().max(1);
+        self.taken += usize::from(values.first.is_some()).max(1) + values.more.len();
         if self.taken > MOST_FIELDS {
             self.overflow = true;
             return Ok(());
@@ -120,16 +120,27 @@ impl Fields {
         let Ok(name) = HeaderName::from_bytes(&entry.name) else {
             return Ok(());
         };
-        for value in values {
-            // What is no text, or no HTTP field value (a line break could split the message), is left out.
-            if std::str::from_utf8(&value).is_ok()
-                && let Ok(value) = HeaderValue::from_maybe_shared(value)
-            {
-                self.map.append(name.clone(), value);
+        let mut values = values
+            .first
+            .into_iter()
+            .chain(values.more)
+            .filter_map(field)
+            .peekable();
+        while let Some(value) = values.next() {
+            if values.peek().is_none() {
+                self.map.append(name, value);
+                return Ok(());
             }
+            self.map.append(name.clone(), value);
         }
         Ok(())
     }
+}
+
+/// What is no text, or no HTTP field value (a line break could split the message), is left out.
+fn field(value: Bytes) -> Option<HeaderValue> {
+    std::str::from_utf8(&value).ok()?;
+    HeaderValue::from_maybe_shared(value).ok()
 }
 
 /// One entry of the map, as bytes shared with the message.
@@ -141,10 +152,53 @@ struct Entry {
     values: Option<Values>,
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
+/// `ListStringValue`. Nearly every field has one value, which takes no list.
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Values {
-    #[prost(bytes = "bytes", repeated, tag = "1")]
-    values: Vec<Bytes>,
+    first: Option<Bytes>,
+    more: Vec<Bytes>,
+}
+
+impl Values {
+    fn iter(&self) -> impl Iterator<Item = &Bytes> {
+        self.first.iter().chain(&self.more)
+    }
+}
+
+impl Message for Values {
+    fn encode_raw(&self, buf: &mut impl BufMut) {
+        self.iter()
+            .for_each(|value| encoding::bytes::encode(1, value, buf));
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        ctx: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        if tag != 1 {
+            return encoding::skip_field(wire_type, tag, buf, ctx);
+        }
+        let mut value = Bytes::new();
+        encoding::bytes::merge(wire_type, &mut value, buf, ctx)?;
+        match self.first {
+            None => self.first = Some(value),
+            Some(_) => self.more.push(value),
+        }
+        Ok(())
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.iter()
+            .map(|value| encoding::bytes::encoded_len(1, value))
+            .sum()
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
 }
 
 impl Message for Request {

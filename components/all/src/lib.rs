@@ -69,3 +69,52 @@ pub fn register_all(registry: &mut Registry, options: Options) {
     #[cfg(feature = "sqlite")]
     outrigger_components_sqlite::register(registry);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Options, register_all};
+    use outrigger_component::registry::Registry;
+    use std::sync::Arc;
+
+    fn registry() -> Registry {
+        let mut registry = Registry::default();
+        let options = Options {
+            variable: Arc::new(|_| None),
+            variables: Arc::new(Vec::new),
+            hub_socket: None,
+        };
+        register_all(&mut registry, options);
+        registry
+    }
+
+    /// What is decoded and in no table would be warned of as unknown, and missing in the documentation. Types of one
+    /// vendor may share what they decode into.
+    #[test]
+    fn every_name_that_is_read_is_in_a_table() {
+        let types = registry().types();
+        let mut missing = Vec::new();
+        for of in &types {
+            let siblings = || types.iter().filter(|other| other.name == of.name);
+            for name in &of.names {
+                if !siblings().any(|other| other.all_options().any(|option| option.is(name))) {
+                    missing.push(format!("{}/{}: {name}", of.full(), of.version));
+                }
+            }
+        }
+        assert!(missing.is_empty(), "in no table of options: {missing:#?}");
+    }
+
+    #[test]
+    fn tables_say_each_name_once_and_what_it_does() {
+        for of in registry().types() {
+            let options: Vec<_> = of.all_options().collect();
+            for option in &options {
+                let at = format!("{}: {}", of.full(), option.name);
+                assert!(!option.about.is_empty(), "{at} does what?");
+                assert!(!option.about.ends_with('.'), "{at}: no final stop");
+                let times = options.iter().filter(|other| other.is(option.name)).count();
+                assert_eq!(times, 1, "{at} is there {times} times");
+            }
+        }
+    }
+}

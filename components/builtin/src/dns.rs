@@ -19,6 +19,7 @@ mod tests;
 use futures::future::BoxFuture;
 use outrigger_component::Component;
 use outrigger_component::error::{Error, Kind, Result};
+use outrigger_component::options::{NONE, Opt, REQUIRED, opt};
 use outrigger_component::resolver::{Endpoint, NameResolver, Target};
 use outrigger_component::setup::Setup;
 use pattern::Pattern;
@@ -59,6 +60,27 @@ struct Known {
     /// `None`: to be looked up.
     until: Option<Instant>,
 }
+
+/// What can be written for `nameformat`.
+pub(crate) const FORMAT: &[Opt] = &[opt(
+    "format",
+    REQUIRED,
+    "host name with `{appid}` in it, for example `{appid}.example.com:50002`; without a port that of this sidecar",
+)];
+
+/// What can be written for `kubernetes`.
+pub(crate) const KUBERNETES: &[Opt] = &[
+    opt(
+        "clusterDomain",
+        "cluster.local",
+        "last part of the services' names",
+    ),
+    opt(
+        "template",
+        NONE,
+        "the whole address instead, with `{{.ID}}`, `{{.Namespace}}` and `{{.Port}}`",
+    ),
+];
 
 /// Metadata of `nameformat`.
 #[derive(Debug, Deserialize)]

@@ -24,20 +24,43 @@ use secrets::environment::{Environment, Variables};
 /// # Panics
 /// When one of them is registered already.
 pub fn register(registry: &mut Registry, environment: Environment) {
-    registry.state("in-memory", state::Store::build);
-    registry.pubsub("in-memory", pubsub::Bus::build);
-    registry.secret("local.env", move |setup| {
-        let environment = environment.clone();
-        async move { Ok(Variables::new(setup, environment)) }
-    });
-    registry.secret("local.file", secrets::file::Store::build);
-    registry.input_binding("cron", bindings::cron::Cron::build);
-    registry.output_binding("localstorage", bindings::files::Files::build);
+    registry
+        .state("in-memory", state::Store::build)
+        .options(&[state::OPTIONS]);
+    registry
+        .pubsub("in-memory", pubsub::Bus::build)
+        .options(&[pubsub::OPTIONS]);
+    registry
+        .secret("local.env", move |setup| {
+            let environment = environment.clone();
+            async move { Ok(Variables::new(setup, environment)) }
+        })
+        .options(&[secrets::environment::OPTIONS]);
+    registry
+        .secret("local.file", secrets::file::Store::build)
+        .options(&[secrets::file::OPTIONS]);
+    registry
+        .input_binding("cron", bindings::cron::Cron::build)
+        .options(&[bindings::cron::OPTIONS]);
+    registry
+        .output_binding("localstorage", bindings::files::Files::build)
+        .options(&[bindings::files::OPTIONS]);
+    // Its metadata may be the routes themselves: any name is one.
     registry.middleware("http.routeralias", alias::Alias::build);
-    registry.middleware("http.routerchecker", check::Check::build);
-    registry.middleware("http.ratelimit", rate::Rate::build);
-    registry.middleware("http.uppercase", uppercase::Uppercase::build);
-    registry.resolver("mdns", mdns::Resolver::start);
-    registry.resolver("nameformat", dns::Resolver::formatted);
-    registry.resolver("kubernetes", dns::Resolver::kubernetes);
+    registry
+        .middleware("http.routerchecker", check::Check::build)
+        .options(&[check::OPTIONS]);
+    registry
+        .middleware("http.ratelimit", rate::Rate::build)
+        .options(&[rate::OPTIONS]);
+    registry
+        .middleware("http.uppercase", uppercase::Uppercase::build)
+        .options(&[uppercase::OPTIONS]);
+    registry.resolver("mdns", mdns::Resolver::start).options(&[]);
+    registry
+        .resolver("nameformat", dns::Resolver::formatted)
+        .options(&[dns::FORMAT]);
+    registry
+        .resolver("kubernetes", dns::Resolver::kubernetes)
+        .options(&[dns::KUBERNETES]);
 }

@@ -17,6 +17,7 @@ mod tests;
 use futures::StreamExt;
 use outrigger_component::Component;
 use outrigger_component::error::{Error, Kind, Result};
+use outrigger_component::options::{Opt, opt};
 use outrigger_component::pubsub::{Features, Incoming, Outgoing, PubSub, Subscribe, Subscription};
 use outrigger_component::setup::Setup;
 use queue::{Place, Queue};
@@ -33,6 +34,13 @@ pub struct Bus {
     /// `None`: as many as usual.
     concurrency: Option<usize>,
 }
+
+/// What can be written under its `metadata`.
+pub(crate) const OPTIONS: &[Opt] = &[opt(
+    "concurrency",
+    "16",
+    "events the app holds at once; 1 keeps the order, and is the default of subscriptions in bulk",
+)];
 
 /// What `pubsub.in-memory` can be told.
 #[derive(Debug, serde::Deserialize)]

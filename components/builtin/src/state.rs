@@ -15,6 +15,7 @@ mod tests;
 use outrigger_component::Component;
 use outrigger_component::error::{Error, Result};
 use outrigger_component::metadata::Metadata;
+use outrigger_component::options::{Opt, opt};
 use outrigger_component::setup::Setup;
 use outrigger_component::state::query::{Matcher, Page, Query};
 use outrigger_component::state::{Delete, Features, Get, Item, Keys, KeysLike, Set, StateStore, Write};
@@ -29,6 +30,9 @@ use tokio::time::Instant;
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// Values buried under one hold of the lock.
 const SWEEP_BATCH: usize = 1000;
+
+/// What can be written under its `metadata`.
+pub(crate) const OPTIONS: &[Opt] = &[opt("queryApi", "false", "offers [queries](../state.md#queries)")];
 
 /// How a store behaves.
 #[derive(Debug, Default, serde::Deserialize)]

@@ -20,6 +20,7 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 
+use link::{HUB, SPACE};
 use outrigger_component::registry::Registry;
 use std::path::PathBuf;
 
@@ -30,14 +31,24 @@ const NAME: &str = "outrigger";
 /// says how to get one, unless its metadata names a `socket`.
 pub fn register(registry: &mut Registry, socket: Option<PathBuf>) {
     let of = socket.clone();
-    registry.state(NAME, move |setup| state::Store::connect(setup, of.clone()));
+    registry
+        .state(NAME, move |setup| state::Store::connect(setup, of.clone()))
+        .options(&[SPACE, HUB]);
     let of = socket.clone();
-    registry.pubsub(NAME, move |setup| pubsub::Broker::connect(setup, of.clone()));
+    registry
+        .pubsub(NAME, move |setup| pubsub::Broker::connect(setup, of.clone()))
+        .options(&[pubsub::OPTIONS, HUB]);
     let of = socket.clone();
-    registry.configuration(NAME, move |setup| {
-        configuration::Store::connect(setup, of.clone())
-    });
+    registry
+        .configuration(NAME, move |setup| {
+            configuration::Store::connect(setup, of.clone())
+        })
+        .options(&[SPACE, HUB]);
     let of = socket.clone();
-    registry.lock(NAME, move |setup| lock::Locks::connect(setup, of.clone()));
-    registry.resolver(NAME, move |setup| names::Resolver::connect(setup, socket.clone()));
+    registry
+        .lock(NAME, move |setup| lock::Locks::connect(setup, of.clone()))
+        .options(&[SPACE, HUB]);
+    registry
+        .resolver(NAME, move |setup| names::Resolver::connect(setup, socket.clone()))
+        .options(&[HUB]);
 }

@@ -4,6 +4,7 @@
 use crate::failure;
 use outrigger_component::error::{Error, Kind, Result};
 use outrigger_component::metadata;
+use outrigger_component::options::{Opt, opt};
 use outrigger_proto::hub::v1;
 use outrigger_proto::hub::v1::names_client::NamesClient;
 use outrigger_proto::hub::v1::state_client::StateClient;
@@ -18,6 +19,27 @@ use tonic::transport::{Channel, Endpoint};
 
 /// Longer than any disk that works needs.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// What can be written for all components of the hub.
+pub(crate) const HUB: &[Opt] = &[
+    opt(
+        "socket",
+        "the hub the sidecar was started with",
+        "path of the hub's socket",
+    ),
+    opt(
+        "waitForHub",
+        "5s",
+        "how long a request waits while no hub answers",
+    ),
+];
+
+/// What can be written for those that keep something under keys.
+pub(crate) const SPACE: &[Opt] = &[opt(
+    "space",
+    "the component's name",
+    "components of one space share what they keep",
+)];
 
 /// Metadata that all components of the hub have.
 #[derive(Debug, Clone, Deserialize)]

@@ -16,6 +16,7 @@ use futures::FutureExt;
 use outrigger_component::Component;
 use outrigger_component::error::{Error, Kind, Result};
 use outrigger_component::metadata::Metadata;
+use outrigger_component::options::{Opt, opt};
 use outrigger_component::pubsub::{Entry, Failed, Features, Outgoing, PubSub, Subscribe, Subscription};
 use outrigger_component::setup::Setup;
 use outrigger_component::state::{Ttl, ttl};
@@ -34,6 +35,35 @@ pub(crate) const CONTENT_TYPE: &str = "content-type";
 const LARGEST_WINDOW: usize = 1_024;
 /// How long closing waits for the last acknowledgements.
 const CLOSING: Duration = Duration::from_secs(2);
+
+/// What can be written under its `metadata`.
+pub(crate) const OPTIONS: &[Opt] = &[
+    opt(
+        "concurrency",
+        "16",
+        "events the app holds at once; 1 keeps the order",
+    ),
+    opt(
+        "prefetch",
+        "twice `concurrency`, at least 64",
+        "events the hub sends ahead, 1 to 1024; bounds `concurrency`",
+    ),
+    opt(
+        "redeliverInterval",
+        "5s",
+        "longest pause before an event comes again; begins with 100 ms and doubles",
+    ),
+    opt(
+        "processingTimeout",
+        "5m",
+        "an event that was not answered by then goes to another member of the group",
+    ),
+    opt(
+        "initialOffset",
+        "oldest",
+        "where a new group begins: with the `oldest` event that the hub [still has](../hub.md#limits-and-defaults), or with the next one (`newest`)",
+    ),
+];
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -14,6 +14,7 @@ use outrigger_component::Component;
 use outrigger_component::binding::{Failed, Invoke, Output, OutputBinding};
 use outrigger_component::error::{Error, Kind, Result};
 use outrigger_component::metadata::{self, Metadata};
+use outrigger_component::options::{NONE, Opt, REQUIRED, opt};
 use outrigger_component::setup::Setup;
 use outrigger_daemon::tls::{self, Pem, Trust};
 use outrigger_resources::go::quantity;
@@ -26,6 +27,40 @@ const AGENT: HeaderValue = HeaderValue::from_static("outrigger");
 const ANSWER_LIMIT: usize = 100 << 20;
 /// The metadata that passes a trace on, in lower case as the runtime writes it.
 const TRACE: [&str; 3] = ["traceparent", "tracestate", "baggage"];
+
+/// What can be written under its `metadata`.
+pub(crate) const OPTIONS: &[Opt] = &[
+    opt("url", REQUIRED, "`http://…` or `https://…`"),
+    opt(
+        "MTLSRootCA",
+        "the machine's authorities",
+        "PEM or path; the only ones that are trusted",
+    ),
+    opt("MTLSClientCert", NONE, "certificate of the client, PEM or path"),
+    opt("MTLSClientKey", NONE, "its key, PEM or path"),
+    opt(
+        "MTLSRenegotiation",
+        "RenegotiateNever",
+        "others have no effect and a warning says so",
+    ),
+    opt(
+        "securityTokenHeader",
+        NONE,
+        "header that carries `securityToken` in every request; both are needed",
+    ),
+    opt("securityToken", NONE, "what that header says"),
+    opt("responseTimeout", "no limit", "for the whole answer"),
+    opt(
+        "maxResponseBodySize",
+        "100Mi",
+        "`512k`, `10Mi`, …; the rest of an answer is cut off; 0 is no limit",
+    ),
+    opt(
+        "errorIfNot2XX",
+        "true",
+        "an answer outside of 200 to 299 is an error",
+    ),
+];
 
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]

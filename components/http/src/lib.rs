@@ -14,11 +14,19 @@ use outrigger_component::registry::Registry;
 /// # Panics
 /// When one of them is registered already.
 pub fn register(registry: &mut Registry) {
-    registry.output_binding("http", binding::Http::build);
-    registry.middleware("http.bearer", bearer::Bearer::build);
-    registry.middleware("http.oauth2", login::Login::build);
-    registry.middleware(
-        "http.oauth2clientcredentials",
-        client_credentials::ClientCredentials::build,
-    );
+    registry
+        .output_binding("http", binding::Http::build)
+        .options(&[binding::OPTIONS]);
+    registry
+        .middleware("http.bearer", bearer::Bearer::build)
+        .options(&[bearer::OPTIONS]);
+    registry
+        .middleware("http.oauth2", login::Login::build)
+        .options(&[login::OPTIONS]);
+    registry
+        .middleware(
+            "http.oauth2clientcredentials",
+            client_credentials::ClientCredentials::build,
+        )
+        .options(&[client_credentials::OPTIONS]);
 }

@@ -6,6 +6,7 @@
 use crate::database::{Journal, Location};
 use outrigger_component::error::{Error, Result};
 use outrigger_component::metadata;
+use outrigger_component::options::{Opt, REQUIRED, opt};
 use outrigger_daemon::log::Log;
 use serde::Deserialize;
 use std::time::Duration;
@@ -17,6 +18,63 @@ const FORBIDDEN: [(&str, &str); 3] = [
     ("busy_timeout", "use the metadata busyTimeout"),
     ("journal_mode", "use the metadata disableWAL"),
     ("foreign_keys", "it cannot be set"),
+];
+
+/// What can be written for both.
+pub(crate) const FILE: &[Opt] = &[
+    opt(
+        "connectionString",
+        REQUIRED,
+        "a path, a `file:` URI, or `:memory:` (this component's own)",
+    )
+    .or(&["url"]),
+    opt(
+        "disableWAL",
+        "false",
+        "no write-ahead log; needed on network file systems",
+    ),
+];
+
+/// What can be written for `state.sqlite`.
+pub(crate) const STATE: &[Opt] = &[
+    opt("timeout", "20s", "of one request, at least 1s").or(&["timeoutInSeconds"]),
+    opt(
+        "busyTimeout",
+        "2s",
+        "how long another process that writes is waited for",
+    ),
+    opt("tableName", "state", "letters, digits and `_`"),
+    opt("metadataTableName", "metadata", "letters, digits and `_`"),
+    opt(
+        "cleanupInterval",
+        "never",
+        "how often expired values are deleted; before, they are only not shown",
+    )
+    .or(&["cleanupIntervalInSeconds"]),
+    opt("queryApi", "false", "offers [queries](../state.md#queries)"),
+];
+
+/// What can be written for `nameresolution.sqlite`.
+pub(crate) const NAMES: &[Opt] = &[
+    opt("timeout", "1s", "of one request, at least 1s").or(&["timeoutInSeconds"]),
+    opt(
+        "busyTimeout",
+        "800ms",
+        "how long another process that writes is waited for",
+    ),
+    opt("tableName", "hosts", "letters, digits and `_`"),
+    opt("metadataTableName", "metadata", "letters, digits and `_`"),
+    opt(
+        "updateInterval",
+        "5s",
+        "an announcement that was not renewed for so long counts no more; whole seconds, at least 1s more than `timeout`",
+    ),
+    opt(
+        "cleanupInterval",
+        "1h",
+        "how often such announcements are deleted",
+    )
+    .or(&["cleanupIntervalInSeconds"]),
 ];
 
 /// Metadata of `state.sqlite`.

@@ -20,7 +20,11 @@ use outrigger_component::registry::Registry;
 /// # Panics
 /// When one of them is registered already.
 pub fn register(registry: &mut Registry) {
-    registry.state("sqlite", state::Store::connect);
-    registry.state("sqlite3", state::Store::connect);
-    registry.resolver("sqlite", names::Resolver::connect);
+    registry
+        .state("sqlite", state::Store::connect)
+        .options(&[config::FILE, config::STATE])
+        .also("sqlite3");
+    registry
+        .resolver("sqlite", names::Resolver::connect)
+        .options(&[config::FILE, config::NAMES]);
 }

@@ -4,7 +4,10 @@ use crate::demo;
 use crate::home::Home;
 use crate::roles;
 use crate::screen::Screen;
-use crate::{completion, configuration, down, init, invoke, list, logs, publish, run, status, stop, version};
+use crate::{
+    completion, components, configuration, down, explain, init, invoke, list, logs, publish, run, status,
+    stop, version,
+};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use outrigger_sidecar::config::Environment;
@@ -54,6 +57,8 @@ enum Command {
     Publish(publish::Flags),
     Configuration(configuration::Flags),
     Status(status::Flags),
+    Components(components::Flags),
+    Explain(explain::Flags),
     Down(down::Flags),
     Logs(logs::Flags),
     Init(init::Flags),
@@ -122,6 +127,8 @@ fn people(home: Option<PathBuf>, command: Command, environment: Environment) -> 
             Command::Publish(flags) => publish::run(flags, &context).await,
             Command::Configuration(flags) => configuration::run(flags, &context).await,
             Command::Status(flags) => status::run(&flags, &context).await,
+            Command::Components(flags) => components::run(&flags, &context),
+            Command::Explain(flags) => explain::run(flags, &context).await,
             Command::Down(flags) => down::run(&flags, &context).await,
             Command::Logs(flags) => logs::run(&flags, &context).await,
             Command::Init(flags) => init::run(&flags, &context),

@@ -9,10 +9,12 @@
 
 mod commands;
 mod completion;
+mod components;
 mod configuration;
 mod demo;
 mod down;
 mod environment;
+mod explain;
 mod home;
 mod http;
 mod hub;

@@ -7,9 +7,12 @@ pub(crate) mod under;
 
 use crate::commands;
 use crate::environment;
+use outrigger_component::registry::Registry;
 use outrigger_components_all::Options;
 use outrigger_sidecar::Exit;
+use outrigger_sidecar::config::Environment;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -38,17 +41,8 @@ pub(crate) fn sidecar(args: Vec<OsString>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let variable = environment.lookup();
-    let register = |wanted: &outrigger_sidecar::Wanted| {
-        let mut registry = Default::default();
-        let options = Options {
-            variable: variable.clone(),
-            variables: Arc::new(environment::variables),
-            hub_socket: wanted.hub_socket.clone(),
-        };
-        outrigger_components_all::register_all(&mut registry, options);
-        registry
-    };
+    let lookup = environment.clone();
+    let register = |wanted: &outrigger_sidecar::Wanted| registry(&lookup, wanted.hub_socket.clone());
     let exit = runtime.block_on(outrigger_sidecar::main(args, environment, register));
     // Whatever still runs has had its time: draining is over.
     runtime.shutdown_background();
@@ -64,6 +58,18 @@ pub(crate) fn sidecar(args: Vec<OsString>) -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// Every component type of this build.
+pub(crate) fn registry(environment: &Environment, hub_socket: Option<PathBuf>) -> Registry {
+    let mut registry = Registry::default();
+    let options = Options {
+        variable: environment.lookup(),
+        variables: Arc::new(environment::variables),
+        hub_socket,
+    };
+    outrigger_components_all::register_all(&mut registry, options);
+    registry
 }
 
 /// How many threads carry requests; the environment's name for it.

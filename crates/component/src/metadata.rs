@@ -138,6 +138,40 @@ pub fn decode<C: DeserializeOwned>(metadata: &Metadata) -> Result<C> {
     C::deserialize(Root(metadata)).map_err(|Fault(message)| Error::invalid(message))
 }
 
+/// The names that a vendor's `Config` reads, aliases included; none for one that takes any name, or is flattened.
+pub fn names<C: DeserializeOwned>() -> Vec<&'static str> {
+    let mut found = Vec::new();
+    // It fails always: there is nothing to be decoded.
+    let _nothing = C::deserialize(Names(&mut found)).err();
+    found
+}
+
+/// Looks at what is asked for, and has none of it.
+struct Names<'a>(&'a mut Vec<&'static str>);
+
+impl<'de> de::Deserializer<'de> for Names<'_> {
+    type Error = Fault;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Fault> {
+        Err(Fault(String::new()))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        _visitor: V,
+    ) -> Result<V::Value, Fault> {
+        self.0.extend(fields);
+        Err(Fault(String::new()))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
 #[derive(Debug)]
 struct Fault(String);
 

@@ -48,7 +48,8 @@ impl Opt {
         Self { also, ..self }
     }
 
-    fn is(&self, name: &str) -> bool {
+    /// Whether it is written so, in any case.
+    pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name) || self.also.iter().any(|also| also.eq_ignore_ascii_case(name))
     }
 }

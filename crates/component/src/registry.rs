@@ -30,6 +30,9 @@ pub struct Kind<T: ?Sized>(BTreeMap<(String, String), Known<T>>);
 struct Known<T: ?Sized> {
     build: Build<T>,
     options: Option<Tables>,
+    names: fn() -> Vec<&'static str>,
+    /// The name that it was registered with first.
+    of: Option<String>,
 }
 
 /// A type that was just registered, for saying more of it.
@@ -48,8 +51,27 @@ pub struct Type {
     pub version: String,
     /// What its vendor says of its metadata; `None` when it takes any name.
     pub options: Option<Tables>,
+    /// The names that are decoded; each should be in a table.
+    pub names: Vec<&'static str>,
+    /// The full name of the type of which this is only another name.
+    pub alias_of: Option<String>,
     /// What the runtime reads of the metadata of all components of the category.
     pub common: &'static [Opt],
+}
+
+impl Type {
+    /// `state.redis`.
+    pub fn full(&self) -> String {
+        format!("{}.{}", self.category, self.name)
+    }
+
+    /// All that can be written: the vendor's first, then what the runtime reads and the vendor does not say better.
+    pub fn all_options(&self) -> impl Iterator<Item = &'static Opt> {
+        let own = self.options.unwrap_or_default();
+        let told = move |name: &str| own.iter().any(|table| table.iter().any(|known| known.is(name)));
+        let common = self.common.iter().filter(move |common| !told(common.name));
+        own.iter().flat_map(|table| table.iter()).chain(common)
+    }
 }
 
 impl<T: ?Sized> Default for Kind<T> {
@@ -59,10 +81,16 @@ impl<T: ?Sized> Default for Kind<T> {
 }
 
 impl<T: ?Sized + 'static> Kind<T> {
-    fn add(&mut self, name: &str, build: Build<T>) -> Entry<'_, T> {
+    fn add(&mut self, name: &str, build: Build<T>, names: fn() -> Vec<&'static str>) -> Entry<'_, T> {
         let (name, version) = name.split_once('/').unwrap_or((name, "v1"));
         let key = (name.to_lowercase(), version.to_lowercase());
-        self.insert(key.clone(), Known { build, options: None });
+        let known = Known {
+            build,
+            options: None,
+            names,
+            of: None,
+        };
+        self.insert(key.clone(), known);
         Entry { kind: self, key }
     }
 
@@ -123,6 +151,8 @@ impl<T: ?Sized + 'static> Kind<T> {
             name: name.clone(),
             version: version.clone(),
             options: known.options,
+            names: (known.names)(),
+            alias_of: known.of.as_ref().map(|of| format!("{category}.{of}")),
             common: options::common(category),
         })
     }
@@ -146,6 +176,8 @@ impl<T: ?Sized + 'static> Entry<'_, T> {
             let copy = Known {
                 build: known.build.clone(),
                 options: known.options,
+                names: known.names,
+                of: Some(self.key.0.clone()),
             };
             self.kind.insert((name.to_lowercase(), self.key.1.clone()), copy);
         }
@@ -174,7 +206,8 @@ macro_rules! categories {
                     F: Fn(Setup<C>) -> Fut + Send + Sync + 'static,
                     Fut: Future<Output = Result<S>> + Send + 'static,
                 {
-                    self.$all.add(name, erase(build, |built| built as Arc<dyn $seam>))
+                    let build = erase(build, |built| built as Arc<dyn $seam>);
+                    self.$all.add(name, build, metadata::names::<C>)
                 }
 
                 pub fn $all(&self) -> &Kind<dyn $seam> {

@@ -18,3 +18,4 @@ pub mod event;
 pub mod load;
 pub mod policies;
 pub mod policy;
+pub mod words;

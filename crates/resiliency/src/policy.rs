@@ -62,6 +62,14 @@ impl Breaker {
         Self { name, settings, core }
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn settings(&self) -> &breaker::Settings {
+        &self.settings
+    }
+
     /// Does one thing with the core, and reports the change of state that came with it.
     fn with<T>(
         &self,

@@ -177,17 +177,22 @@ impl Components {
     }
 }
 
+/// Whether a Configuration's `spec.components.deny` keeps a component from being loaded.
+/// COMPAT(pkg/runtime/authorizer/component.go): with a deny list, a component without version is refused as well.
+pub(crate) fn is_denied(document: &Component, denied: &[String]) -> bool {
+    if denied.iter().all(String::is_empty) {
+        return false;
+    }
+    document.version.is_empty()
+        || denied.iter().any(|entry| match entry.split_once('/') {
+            None => *entry == document.kind,
+            Some((kind, version)) => kind == document.kind && version == document.version,
+        })
+}
+
 impl Settings {
-    /// COMPAT(pkg/runtime/authorizer/component.go): with a deny list, a component without version is refused as well.
     fn permits(&self, document: &Component) -> bool {
-        if self.denied.iter().all(String::is_empty) {
-            return true;
-        }
-        let denied = document.version.is_empty()
-            || self.denied.iter().any(|entry| match entry.split_once('/') {
-                None => *entry == document.kind,
-                Some((kind, version)) => kind == document.kind && version == document.version,
-            });
+        let denied = is_denied(document, &self.denied);
         if denied {
             self.log.warn(format_args!(
                 "component '{}' cannot be loaded because components of type '{}' are not allowed",

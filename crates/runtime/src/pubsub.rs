@@ -23,6 +23,7 @@ mod deliver;
 mod envelope;
 pub mod outbox;
 mod pace;
+pub mod plan;
 pub mod publish;
 mod publisher;
 mod routes;

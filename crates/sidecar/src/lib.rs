@@ -5,6 +5,7 @@ mod app_watch;
 mod assemble;
 mod bind;
 pub mod config;
+pub mod explain;
 mod flags;
 mod grpc;
 mod observe;

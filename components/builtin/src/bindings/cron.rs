@@ -17,6 +17,7 @@ use outrigger_component::Component;
 use outrigger_component::binding::{Event, InputBinding, Reading};
 use outrigger_component::error::{Error, Result};
 use outrigger_component::metadata::Metadata;
+use outrigger_component::options::{Opt, REQUIRED, opt};
 use outrigger_component::setup::Setup;
 use outrigger_daemon::log::Log;
 use outrigger_resources::cron::Schedule;
@@ -28,6 +29,9 @@ use tokio::sync::watch;
 const CONCURRENCY: usize = 16;
 /// How long a change of the wall clock can go unnoticed.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// What can be written under its `metadata`.
+pub(crate) const OPTIONS: &[Opt] = &[opt("schedule", REQUIRED, "when, see below")];
 
 #[derive(Debug, serde::Deserialize)]
 pub struct Config {

@@ -17,6 +17,7 @@ use outrigger_component::Component;
 use outrigger_component::binding::{Failed, Invoke, Output, OutputBinding};
 use outrigger_component::error::{Error, Kind, Result};
 use outrigger_component::metadata::Metadata;
+use outrigger_component::options::{Opt, REQUIRED, opt};
 use outrigger_component::setup::Setup;
 use std::fs;
 use std::io::{self, Write as _};
@@ -30,6 +31,9 @@ const DELETE: &str = "delete";
 
 /// Most files that one list names; a folder with more is an error.
 const MOST_LISTED: usize = 100_000;
+
+/// What can be written under its `metadata`.
+pub(crate) const OPTIONS: &[Opt] = &[opt("rootPath", REQUIRED, "the folder; made if it is missing")];
 
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]

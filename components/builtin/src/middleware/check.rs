@@ -7,8 +7,16 @@ use http::StatusCode;
 use outrigger_component::Component;
 use outrigger_component::error::{Error, Result};
 use outrigger_component::middleware::{HttpMiddleware, Next, Request, Response, answer};
+use outrigger_component::options::{Opt, REQUIRED, opt};
 use outrigger_component::setup::Setup;
 use regex::Regex;
+
+/// What can be written under its `metadata`.
+pub(crate) const OPTIONS: &[Opt] = &[opt(
+    "rule",
+    REQUIRED,
+    "regular expression; anchor it with `^` and `$`",
+)];
 
 #[derive(Debug, serde::Deserialize)]
 pub struct Config {

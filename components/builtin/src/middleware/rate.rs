@@ -11,6 +11,7 @@ use http::{HeaderMap, StatusCode};
 use outrigger_component::Component;
 use outrigger_component::error::{Error, Result};
 use outrigger_component::middleware::{HttpMiddleware, Next, Request, Response, answer};
+use outrigger_component::options::{Opt, opt};
 use outrigger_component::setup::Setup;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,6 +21,9 @@ use tokio::time::Instant;
 /// Buckets kept at most.
 const MOST: usize = 10_000;
 const TEXT: &str = "You have reached maximum request limit.";
+
+/// What can be written under its `metadata`.
+pub(crate) const OPTIONS: &[Opt] = &[opt("maxRequestsPerSecond", "100", "may be a fraction")];
 
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]

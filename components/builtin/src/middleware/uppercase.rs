@@ -9,10 +9,14 @@ use http_body::{Body as HttpBody, Frame};
 use outrigger_component::Component;
 use outrigger_component::error::Result;
 use outrigger_component::middleware::{Body, HttpMiddleware, Next, Request, Response};
+use outrigger_component::options::{Opt, opt};
 use outrigger_component::setup::Setup;
 use std::error::Error as StdError;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+
+/// What can be written under its `metadata`.
+pub(crate) const OPTIONS: &[Opt] = &[opt("direction", "request", "`request`, `response` or `both`")];
 
 #[derive(Debug, serde::Deserialize)]
 pub struct Config {

@@ -10,6 +10,7 @@ mod tests;
 use outrigger_component::Component;
 use outrigger_component::error::Result;
 use outrigger_component::metadata::Metadata;
+use outrigger_component::options::{NONE, Opt, opt};
 use outrigger_component::secret::{Features, Secret, SecretStore};
 use outrigger_component::setup::Setup;
 use outrigger_daemon::log::Log;
@@ -27,6 +28,13 @@ pub struct Environment {
     pub lookup: Arc<Lookup>,
     pub all: Arc<All>,
 }
+
+/// What can be written under its `metadata`.
+pub(crate) const OPTIONS: &[Opt] = &[opt(
+    "prefix",
+    NONE,
+    "put before a secret's name to get the variable's",
+)];
 
 #[derive(Debug, serde::Deserialize)]
 pub struct Config {

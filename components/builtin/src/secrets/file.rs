@@ -12,10 +12,30 @@ mod tests;
 use outrigger_component::Component;
 use outrigger_component::error::{Error, Kind, Result};
 use outrigger_component::metadata::Metadata;
+use outrigger_component::options::{Opt, REQUIRED, opt};
 use outrigger_component::secret::{Features, Secret, SecretStore};
 use outrigger_component::setup::Setup;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+
+/// What can be written under its `metadata`.
+pub(crate) const OPTIONS: &[Opt] = &[
+    opt(
+        "secretsFile",
+        REQUIRED,
+        "path, from the folder the sidecar was started in",
+    ),
+    opt(
+        "nestedSeparator",
+        ":",
+        "joins the names of nested objects: `database:password`",
+    ),
+    opt(
+        "multiValued",
+        "false",
+        "each object at the top level is one secret with several values",
+    ),
+];
 
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -20,6 +20,7 @@ use keys::Keys;
 use outrigger_component::Component;
 use outrigger_component::error::{Error, Kind, Result};
 use outrigger_component::middleware::{HttpMiddleware, Next, Request, Response, answer};
+use outrigger_component::options::{Opt, REQUIRED, opt};
 use outrigger_component::setup::Setup;
 use outrigger_daemon::log::Log;
 use outrigger_daemon::tls::{self, Trust};
@@ -38,6 +39,17 @@ const LIMITS: Limits = Limits {
 };
 /// Shorter texts are no token. COMPAT.
 const SHORTEST: usize = 10;
+
+/// What can be written under its `metadata`.
+pub(crate) const OPTIONS: &[Opt] = &[
+    opt("issuer", REQUIRED, "what `iss` must be").or(&["issuerURL"]),
+    opt("audience", REQUIRED, "what `aud` must be, or hold").or(&["clientID"]),
+    opt(
+        "jwksURL",
+        "as the issuer's `/.well-known/openid-configuration` says",
+        "where the keys are",
+    ),
+];
 
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default, rename_all = "camelCase")]

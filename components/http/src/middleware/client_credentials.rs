@@ -14,6 +14,7 @@ use http::header::{HeaderName, HeaderValue};
 use outrigger_component::Component;
 use outrigger_component::error::{Error, Result};
 use outrigger_component::middleware::{HttpMiddleware, Next, Request, Response, answer};
+use outrigger_component::options::{NONE, Opt, REQUIRED, opt};
 use outrigger_component::setup::Setup;
 use outrigger_daemon::log::Log;
 use regex::Regex;
@@ -25,6 +26,26 @@ use tokio::time::Instant;
 const LIFETIME: Duration = Duration::from_secs(3600);
 /// A token is not used in its last moments.
 const MARGIN: Duration = Duration::from_secs(10);
+
+/// What can be written under its `metadata`.
+pub(crate) const OPTIONS: &[Opt] = &[
+    opt("clientID", REQUIRED, "who asks for tokens"),
+    opt("clientSecret", REQUIRED, "its password"),
+    opt("tokenURL", REQUIRED, "where tokens are"),
+    opt("scopes", REQUIRED, "separated by commas"),
+    opt("headerName", REQUIRED, "which header gets the token"),
+    opt("endpointParamsQuery", NONE, "further parameters: `a=1&b=2`"),
+    opt(
+        "authStyle",
+        "0",
+        "id and secret in the form (1), in the header (2), or either (0)",
+    ),
+    opt(
+        "pathFilter",
+        "all",
+        "regular expression: other paths pass without",
+    ),
+];
 
 #[derive(Default, serde::Deserialize)]
 #[serde(default, rename_all = "camelCase")]

@@ -17,6 +17,7 @@ use outrigger_component::Component;
 use outrigger_component::error::{Error, Result};
 use outrigger_component::metadata::truthy;
 use outrigger_component::middleware::{HttpMiddleware, Next, Request, Response, answer};
+use outrigger_component::options::{NONE, Opt, REQUIRED, opt};
 use outrigger_component::setup::Setup;
 use outrigger_daemon::log::Log;
 use regex::Regex;
@@ -31,6 +32,27 @@ const COOKIE_NAME: &str = "outrigger-session";
 const MOST: usize = 10_000;
 /// How long a session lives that nobody uses.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
+
+/// What can be written under its `metadata`.
+pub(crate) const OPTIONS: &[Opt] = &[
+    opt("clientID", NONE, "who asks for tokens"),
+    opt("clientSecret", NONE, "its password"),
+    opt("authURL", NONE, "where browsers are sent"),
+    opt("tokenURL", NONE, "where codes become tokens"),
+    opt("redirectURL", NONE, "where browsers come back to"),
+    opt("scopes", NONE, "separated by commas"),
+    opt(
+        "authHeaderName",
+        REQUIRED,
+        "the header in which the app gets the token",
+    ),
+    opt("forceHTTPS", "false", "browsers return to `https://`"),
+    opt(
+        "pathFilter",
+        "all",
+        "regular expression: other paths pass without; it must match the path of `redirectURL`",
+    ),
+];
 
 #[derive(Default, serde::Deserialize)]
 #[serde(default, rename_all = "camelCase")]

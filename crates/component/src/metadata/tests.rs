@@ -63,3 +63,13 @@ fn debug_hides_values() {
         r#"{"redisPassword": "***"}"#
     );
 }
+
+#[test]
+fn names_are_those_of_the_fields() {
+    assert_eq!(
+        super::names::<Config>(),
+        ["redisHost", "redisDb", "enableTls", "dialTimeout"]
+    );
+    assert!(super::names::<Metadata>().is_empty());
+    assert!(super::names::<()>().is_empty());
+}

@@ -83,6 +83,16 @@ fn tokens(source: &str) -> usize {
     count
 }
 
+/// The condition as it is written in documents.
+impl fmt::Display for Trip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            Some(expression) => &expression.source,
+            None => "consecutiveFailures > 5",
+        })
+    }
+}
+
 impl fmt::Debug for Trip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {

@@ -62,12 +62,7 @@ pub async fn build(
             let kinds = settings.registry.brokers();
             known(document, kinds, name, "message bus")?;
             let (namespaced, mut setup) = setup(document, store, settings).await?;
-            let consumer = setup.metadata.get("consumerID").unwrap_or_default().trim();
-            let consumer = if consumer.is_empty() {
-                settings.identity.app_id.clone()
-            } else {
-                consumer.to_owned()
-            };
+            let consumer = consumer(&setup.metadata, &settings.identity.app_id).to_owned();
             setup.metadata.insert("consumerID", consumer);
             let scopes = Scopes::parse(&setup.metadata, &settings.identity.app_id);
             let broker = timed(document, kinds.build(name, &document.version, setup)).await?;
@@ -232,6 +227,14 @@ fn known<T: ?Sized + 'static>(
 }
 
 /// Whether the metadata mentions the namespace, and what the constructor gets.
+/// The consumer group of a broker's subscriptions.
+pub(crate) fn consumer<'m>(metadata: &'m Metadata, app_id: &'m str) -> &'m str {
+    match metadata.get("consumerID").unwrap_or_default().trim() {
+        "" => app_id,
+        consumer => consumer,
+    }
+}
+
 async fn setup(
     document: &Component,
     store: Option<&SecretStore>,

@@ -21,6 +21,15 @@ pub struct Error {
 /// The documents for this app, as subscriptions. Their expressions are compiled once here, so that a mistake in one
 /// stops the start, not a message.
 pub(super) fn read(documents: Vec<Document>, app_id: &str) -> Result<Vec<Subscription>, Error> {
+    let named = read_named(documents, app_id)?;
+    Ok(named.into_iter().map(|(_, subscription)| subscription).collect())
+}
+
+/// With the names of the documents.
+pub(super) fn read_named(
+    documents: Vec<Document>,
+    app_id: &str,
+) -> Result<Vec<(String, Subscription)>, Error> {
     let mut named: Vec<(String, Subscription)> = Vec::new();
     for document in documents {
         if !document.scopes.is_empty() && !document.scopes.iter().any(|scope| scope == app_id) {
@@ -36,7 +45,7 @@ pub(super) fn read(documents: Vec<Document>, app_id: &str) -> Result<Vec<Subscri
         }
         named.push((name, subscription));
     }
-    Ok(named.into_iter().map(|(_, subscription)| subscription).collect())
+    Ok(named)
 }
 
 fn subscription(document: Document) -> (String, Subscription) {

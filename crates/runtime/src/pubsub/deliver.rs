@@ -5,7 +5,7 @@
 //! and hands them over in [batches](batch). A delivery that is dropped at any point (a panic, an abort, the end of
 //! [`Engine::run`]) goes back to the broker by itself.
 
-mod batch;
+pub(super) mod batch;
 mod process;
 
 use super::pace::Pace;

@@ -37,7 +37,7 @@ const MOST_MESSAGES: usize = 1_000;
 
 /// When a batch leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Batching {
+pub(in crate::pubsub) struct Batching {
     pub most: usize,
     pub patience: Duration,
 }
@@ -45,22 +45,32 @@ pub(super) struct Batching {
 impl Batching {
     /// `None` unless it is asked for.
     pub(super) fn of(bulk: &Bulk, surroundings: &Surroundings, of: &Spec) -> Option<Self> {
-        if !bulk.enabled {
-            return None;
-        }
-        let asked = usize::try_from(bulk.max_messages).ok().filter(|most| *most > 0);
+        let asked = asked(bulk);
         if let Some(asked) = asked.filter(|asked| *asked > MOST_MESSAGES) {
             surroundings.log.warn(format_args!(
                 "maxMessagesCount {asked} of topic {} in pubsub {} is taken as {MOST_MESSAGES}, the most there can be",
                 of.topic, of.pubsub
             ));
         }
+        Self::told(bulk)
+    }
+
+    /// The same, without a word about what is too much.
+    pub(in crate::pubsub) fn told(bulk: &Bulk) -> Option<Self> {
+        if !bulk.enabled {
+            return None;
+        }
         let patience = u64::try_from(bulk.max_await_ms).ok().filter(|most| *most > 0);
         Some(Self {
-            most: asked.unwrap_or(MESSAGES).min(MOST_MESSAGES),
+            most: asked(bulk).unwrap_or(MESSAGES).min(MOST_MESSAGES),
             patience: patience.map_or(AWAIT, Duration::from_millis),
         })
     }
+}
+
+fn asked(bulk: &Bulk) -> Option<usize> {
+    let asked = usize::try_from(bulk.max_messages).ok()?;
+    (bulk.enabled && asked > 0).then_some(asked)
 }
 
 /// A message of a batch on its way to the app.

@@ -50,6 +50,7 @@ pages! {
     metrics: "docs/metrics.md",
     health: "docs/health.md",
     components: "docs/components.md",
+    sqlite: "docs/components/state.sqlite.md",
     configuration: "docs/configuration.md",
     cli: "docs/cli.md",
 }
@@ -67,14 +68,16 @@ fn every_page_with_examples_is_run() {
     );
 }
 
-/// README.md and the pages directly under docs/, relative to the repository.
+/// README.md and the pages under docs/, relative to the repository.
 fn paths() -> Vec<String> {
     let mut paths = vec!["README.md".to_owned()];
-    for entry in std::fs::read_dir(repository().join("docs")).expect("docs/ can be read") {
-        let name = entry.expect("docs/ can be read").file_name();
-        let name = name.to_str().expect("our files have plain names");
-        if name.ends_with(".md") {
-            paths.push(format!("docs/{name}"));
+    for folder in ["docs", "docs/components"] {
+        for entry in std::fs::read_dir(repository().join(folder)).expect("docs/ can be read") {
+            let name = entry.expect("docs/ can be read").file_name();
+            let name = name.to_str().expect("our files have plain names");
+            if name.ends_with(".md") {
+                paths.push(format!("{folder}/{name}"));
+            }
         }
     }
     paths

@@ -9,33 +9,14 @@ use anyhow::{Context, Result, bail};
 ///
 /// # Errors
 /// When a build or the benchmark fails; it has printed why.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "cargo's own variable says where its output is"
-)]
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    let cargo = |args: &[&str]| -> Result<()> {
-        let status = Command::new(env!("CARGO"))
-            .args(args)
-            .status()
-            .context("cannot start cargo")?;
-        if !status.success() {
-            bail!("cargo {}: {status}", args.join(" "));
-        }
-        Ok(())
-    };
-    cargo(&[
-        "build",
+    let target = crate::build(&[
         "--release",
         "--package",
         "outrigger-cli",
         "--package",
         "outrigger-bench",
     ])?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || crate::root().map(|root| root.join("target")),
-        |dir| Ok(dir.into()),
-    )?;
     let ours = target.join("release/outrigger");
     let mut command = Command::new(target.join("release/outrigger-bench"));
     command.arg("run");

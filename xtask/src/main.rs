@@ -2,11 +2,12 @@
 
 mod bench;
 mod codegen;
+mod components;
 mod test;
 mod tidy;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
@@ -16,6 +17,7 @@ tasks:
   test               everything CI runs: format, lints, tidy, unit, integration and conformance tests
   tidy               the rules of CONTRIBUTING.md that a program can check
   bench [options]    the benchmarks of docs/performance.md (cargo xtask bench --help)
+  components         regenerates the tables of options in docs/components
   codegen [--check]  regenerates crates/proto/src/gen from proto/";
 
 #[expect(
@@ -39,6 +41,7 @@ fn run() -> Result<()> {
             "test" => test::run(rest),
             "tidy" => tidy::run(),
             "bench" => bench::run(rest),
+            "components" => components::run(),
             "codegen" => codegen::run(rest),
             other => bail!("unknown task {other:?}\n\n{USAGE}"),
         },
@@ -52,4 +55,22 @@ fn root() -> Result<PathBuf> {
         .parent()
         .map(Path::to_owned)
         .context("xtask is not in the repository")
+}
+
+/// Builds something and says where cargo puts what it builds.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo's own variable says where its output is"
+)]
+fn build(args: &[&str]) -> Result<PathBuf> {
+    let status = Command::new(env!("CARGO"))
+        .arg("build")
+        .args(args)
+        .status()
+        .context("cannot start cargo")?;
+    if !status.success() {
+        bail!("cargo build {}: {status}", args.join(" "));
+    }
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root().map(|root| root.join("target")), |dir| Ok(dir.into()))
 }

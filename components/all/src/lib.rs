@@ -74,6 +74,9 @@ pub fn register_all(registry: &mut Registry, options: Options) {
 mod tests {
     use super::{Options, register_all};
     use outrigger_component::registry::Registry;
+    use outrigger_resources::component::Component;
+    use outrigger_resources::disk::Documents;
+    use std::path::Path;
     use std::sync::Arc;
 
     fn registry() -> Registry {
@@ -102,6 +105,47 @@ mod tests {
             }
         }
         assert!(missing.is_empty(), "in no table of options: {missing:#?}");
+    }
+
+    /// Examples in docs/components are of the page's type, and write only what is known.
+    #[test]
+    fn examples_of_pages_are_right() {
+        let types = registry().types();
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/components");
+        for of in types.iter().filter(|of| of.category != "nameresolution") {
+            // That there is a page, a test of the executable says.
+            let Ok(page) = std::fs::read_to_string(docs.join(format!("{}.md", of.full()))) else {
+                continue;
+            };
+            let full = of.full();
+            let mut examples = 0;
+            for block in page.split("\n```yaml").skip(1) {
+                let block = block.split_once('\n').map_or("", |(_, rest)| rest);
+                let yaml = block.split("\n```").next().unwrap_or_default();
+                let loaded = Documents::of_text(full.clone(), yaml).load::<Component>();
+                assert!(loaded.warnings.is_empty(), "{full}: {:?}", loaded.warnings);
+                for component in loaded.items.iter().filter(|component| component.kind == full) {
+                    examples += 1;
+                    let version = if component.version.is_empty() {
+                        "v1"
+                    } else {
+                        &component.version
+                    };
+                    let known = types
+                        .iter()
+                        .find(|other| other.full() == full && other.version == version);
+                    let known = known.unwrap_or_else(|| panic!("{full}/{version} of an example exists"));
+                    for item in component.metadata.iter().filter(|_| known.options.is_some()) {
+                        let found = known.all_options().any(|option| option.is(&item.name));
+                        assert!(found, "{full}: {} of an example is not known", item.name);
+                    }
+                }
+            }
+            assert!(
+                examples > 0,
+                "docs/components/{full}.md has no example of a Component"
+            );
+        }
     }
 
     #[test]

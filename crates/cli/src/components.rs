@@ -206,14 +206,18 @@ fn plain(of: &Type) -> String {
             unlinked(option.about).replace('`', ""),
         ]);
     }
-    let mut text = match rows.len() {
-        1 => "Nothing can be written under `metadata`.\n".to_owned(),
-        _ => table(&rows),
-    };
-    if of.options.is_none() {
-        text.push_str("\nOther names are passed on to the component as they are.\n");
+    if rows.len() == 1 {
+        return nothing(of);
     }
-    text
+    table(&rows)
+}
+
+/// Instead of an empty table.
+fn nothing(of: &Type) -> String {
+    match of.options {
+        None => "Any name can be written.\n".to_owned(),
+        Some(_) => "There is nothing to set.\n".to_owned(),
+    }
 }
 
 fn markdown(of: &Type) -> String {
@@ -231,7 +235,7 @@ fn markdown(of: &Type) -> String {
         ));
     }
     if text.is_empty() {
-        return "Nothing can be written under `metadata`.\n".to_owned();
+        return nothing(of);
     }
     format!("| Metadata | Default | |\n|---|---|---|\n{text}")
 }

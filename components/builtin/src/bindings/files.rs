@@ -33,7 +33,11 @@ const DELETE: &str = "delete";
 const MOST_LISTED: usize = 100_000;
 
 /// What can be written under its `metadata`.
-pub(crate) const OPTIONS: &[Opt] = &[opt("rootPath", REQUIRED, "the folder; made if it is missing")];
+pub(crate) const OPTIONS: &[Opt] = &[opt(
+    "rootPath",
+    REQUIRED,
+    "the folder; made if it is missing; `/proc`, `/sys`, `/boot` and `/var/run/secrets` are refused",
+)];
 
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -7,6 +7,7 @@
 )]
 
 mod commands;
+mod components;
 mod demo;
 mod many;
 mod run;

@@ -275,6 +275,43 @@ async fn a_failing_message_does_not_spin() {
     assert!((20..40).contains(&world.app.seen()), "{}", world.app.seen());
 }
 
+/// What waits for its next attempt takes one place, and no more: the broker is polled, and the others go through.
+#[tokio::test(start_paused = true)]
+async fn a_message_in_its_retries_holds_up_no_other() {
+    let policies = json!({
+        "policies": {"retries": {"late": {"policy": "constant", "duration": "1h", "maxRetries": 3}}},
+        "targets": {"components": {"orders": {"inbound": {"retry": "late"}}}},
+    });
+    let broker = FakeBroker {
+        concurrency: 2,
+        ..FakeBroker::default()
+    };
+    let world = world(Plan {
+        broker,
+        ..plan(true, policies)
+    });
+    world.app.answer([AGAIN]);
+    world.app.answer([DONE; 21]);
+    world.pubsub.resume();
+    world.broker.shared.push(message(EVENT));
+    world.app.events(1).await;
+    let began = tokio::time::Instant::now();
+    for _ in 0..20 {
+        world.broker.shared.push(message(EVENT));
+    }
+    let others = world.broker.shared.outcomes(20).await;
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(60),
+        "{:?}",
+        began.elapsed()
+    );
+    let expected: Vec<_> = (2..=21).map(|token| (token, Ack)).collect();
+    assert_eq!(others, expected, "all but the first");
+    assert_eq!(world.broker.shared.outcomes(21).await[20], (1, Ack), "in the end");
+    assert!(began.elapsed() >= std::time::Duration::from_secs(3600));
+    assert_eq!(world.broker.published().len(), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_policys_timeout_cancels_the_attempt() {
     let policies = json!({

@@ -297,6 +297,35 @@ async fn a_message_that_fails_while_stopping_is_not_buried() {
     assert_eq!(world.broker.published().len(), 0);
 }
 
+/// Also one whose next attempt is far away: it is given back, and a stop does not wait longer than it may.
+#[tokio::test(start_paused = true)]
+async fn a_message_between_two_attempts_is_given_back() {
+    let mut declared = document();
+    declared.dead_letter_topic = "dead".to_owned();
+    let policies = serde_json::json!({
+        "policies": {"retries": {"late": {"policy": "constant", "duration": "1h", "maxRetries": 3}}},
+        "targets": {"components": {"orders": {"inbound": {"retry": "late"}}}},
+    });
+    let world = world(Plan {
+        declared: vec![declared],
+        policies,
+        ..Plan::default()
+    });
+    world.app.answer([Answer::Fails; 5]);
+    world.broker.shared.push(message(EVENT));
+    world.pubsub.resume();
+    world.app.events(1).await;
+    let began = tokio::time::Instant::now();
+    world.pubsub.stop(PATIENCE).await;
+    assert!(
+        began.elapsed() <= PATIENCE + Duration::from_secs(1),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(world.broker.shared.outcomes(1).await, [(1, Nack)]);
+    assert_eq!((world.app.seen(), world.broker.published().len()), (1, 0));
+}
+
 #[tokio::test]
 async fn a_kill_leaves_everything_with_the_broker() {
     let broker = FakeBroker {

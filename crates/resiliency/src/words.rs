@@ -100,7 +100,7 @@ spec:
         );
         assert_eq!(
             words("growing").retry.as_deref(),
-            Some("again and again, with growing pauses of up to 15s")
+            Some("again and again, with growing pauses of up to 15s, for 900s at most")
         );
         assert_eq!(words("never"), Words::default());
         assert_eq!(words("other"), Words::default());

@@ -58,6 +58,8 @@ pub fn register_all(registry: &mut Registry, options: Options) {
     outrigger_components_memcached::register(registry);
     #[cfg(feature = "mqtt")]
     outrigger_components_mqtt::register(registry);
+    #[cfg(feature = "nats")]
+    outrigger_components_nats::register(registry);
     #[cfg(feature = "postgresql")]
     outrigger_components_postgresql::register(registry);
     #[cfg(feature = "rabbitmq")]

@@ -1,6 +1,7 @@
 //! etcd (`apt-get install etcd-server`), a cluster of one. Leases of a second are possible: its heartbeat is ten times as
 //! fast as usual. It does not sync: a killed process loses nothing, only a lost machine would.
 
+use crate::port::Port;
 use std::io;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -13,10 +14,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Etcd {
     folder: TempDir,
-    port: u16,
-    peer_port: u16,
+    port: Port,
+    peer_port: Port,
     /// Plain HTTP, whatever clients speak.
-    health_port: u16,
+    health_port: Port,
     /// Of clients: `http` or `https`.
     scheme: &'static str,
     options: Vec<String>,
@@ -40,9 +41,9 @@ pub async fn start(options: &[&str]) -> Option<Etcd> {
     }
     let mut etcd = Etcd {
         folder: tempfile::tempdir().expect("a temporary folder"),
-        port: super::free_port(),
-        peer_port: super::free_port(),
-        health_port: super::free_port(),
+        port: Port::take(),
+        peer_port: Port::take(),
+        health_port: Port::take(),
         scheme: if options.contains(&"--cert-file") {
             "https"
         } else {
@@ -58,7 +59,7 @@ pub async fn start(options: &[&str]) -> Option<Etcd> {
 impl Etcd {
     /// `127.0.0.1:port`, as `endpoints` wants it.
     pub fn endpoint(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.port.number())
     }
 
     /// SIGKILL: no farewell.
@@ -78,8 +79,8 @@ impl Etcd {
     pub async fn restart(&mut self) {
         assert!(self.child.is_none(), "the server runs already");
         let client = format!("{}://{}", self.scheme, self.endpoint());
-        let peer = format!("http://127.0.0.1:{}", self.peer_port);
-        let health = format!("http://127.0.0.1:{}", self.health_port);
+        let peer = format!("http://127.0.0.1:{}", self.peer_port.number());
+        let health = format!("http://127.0.0.1:{}", self.health_port.number());
         let child = Command::new("etcd")
             .args(["--name", "n1", "--logger", "zap", "--log-level", "error"])
             .args([
@@ -125,7 +126,7 @@ impl Etcd {
     }
 
     async fn is_healthy(&self) -> io::Result<bool> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.health_port)).await?;
+        let mut stream = TcpStream::connect(("127.0.0.1", self.health_port.number())).await?;
         stream.write_all(b"GET /health HTTP/1.0\r\n\r\n").await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;

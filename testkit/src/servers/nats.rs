@@ -3,6 +3,7 @@
 //! A killed process loses nothing that JetStream has acknowledged: it writes before it answers, though it syncs now and then
 //! only (`sync_interval`, every two minutes unless configured), which a lost machine would show.
 
+use crate::port::Port;
 use std::io;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -15,8 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Nats {
     folder: TempDir,
-    port: u16,
-    monitor_port: u16,
+    port: Port,
+    monitor_port: Port,
     child: Option<Child>,
 }
 
@@ -36,15 +37,15 @@ pub async fn start(configuration: &str) -> Option<Nats> {
     }
     let mut nats = Nats {
         folder: tempfile::tempdir().expect("a temporary folder"),
-        port: super::free_port(),
-        monitor_port: super::free_port(),
+        port: Port::take(),
+        monitor_port: Port::take(),
         child: None,
     };
     let text = format!(
         "host: 127.0.0.1\nport: {}\nhttp: 127.0.0.1:{}\n\
          jetstream {{ store_dir: {:?}, max_mem: 64M, max_file: 512M }}\n{configuration}\n",
-        nats.port,
-        nats.monitor_port,
+        nats.port(),
+        nats.monitor_port.number(),
         nats.folder.path().join("store")
     );
     std::fs::write(nats.folder.path().join("nats.conf"), text).expect("a configuration");
@@ -54,12 +55,12 @@ pub async fn start(configuration: &str) -> Option<Nats> {
 
 impl Nats {
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// `nats://127.0.0.1:port`, as `natsURL` wants it.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://127.0.0.1:{}", self.port())
     }
 
     /// SIGKILL: no farewell.
@@ -96,7 +97,7 @@ impl Nats {
     }
 
     async fn is_healthy(&self) -> io::Result<bool> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.monitor_port)).await?;
+        let mut stream = TcpStream::connect(("127.0.0.1", self.monitor_port.number())).await?;
         stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;

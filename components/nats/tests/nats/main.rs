@@ -1,0 +1,7 @@
+//! Against a real server; skipped loudly where none is installed.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
+
+mod common;
+mod pubsub;
+mod state;

@@ -21,4 +21,5 @@ mod overload;
 mod parity;
 mod sdk;
 mod streams;
+mod swap;
 mod two_sidecars;

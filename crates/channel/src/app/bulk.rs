@@ -5,6 +5,7 @@
 //! delivered again.
 
 use super::Outcome;
+use super::json::Object;
 use crate::error::Error;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -135,7 +136,7 @@ pub fn verdicts(status: u16, body: &[u8], entries: &[Entry]) -> Result<Vec<Verdi
     #[derive(Deserialize)]
     struct Answer<'a> {
         #[serde(default, borrow)]
-        statuses: Option<Vec<Status<'a>>>,
+        statuses: Option<Vec<Object<Status<'a>>>>,
     }
     #[derive(Deserialize)]
     struct Status<'a> {
@@ -146,12 +147,12 @@ pub fn verdicts(status: u16, body: &[u8], entries: &[Entry]) -> Result<Vec<Verdi
     }
     match status {
         200..=299 => {
-            let answer: Answer<'_> = serde_json::from_slice(body).map_err(|error| {
+            let Object(answer): Object<Answer<'_>> = serde_json::from_slice(body).map_err(|error| {
                 Error::Malformed(format!(
                     "failed unmarshalling app response for bulk subscribe: {error}"
                 ))
             })?;
-            let verdict = |status: Status<'_>| Verdict {
+            let verdict = |Object(status): Object<Status<'_>>| Verdict {
                 outcome: match &*status.status {
                     "SUCCESS" => Ok(Outcome::Success),
                     "" | "RETRY" => Ok(Outcome::Retry),
@@ -261,6 +262,8 @@ mod tests {
             (200, String::new(), None),
             (200, "ok".to_owned(), None),
             (200, one("7"), None),
+            (200, r#"[[["1","SUCCESS"]]]"#.to_owned(), None),
+            (200, r#"{"statuses":[["1","SUCCESS"]]}"#.to_owned(), None),
             (404, String::new(), all(Ok(Outcome::Drop))),
             (500, String::new(), None),
             (302, String::new(), None),

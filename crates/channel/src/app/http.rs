@@ -6,6 +6,7 @@ mod piped;
 
 use super::bulk::{self, BulkEvent, Verdict};
 use super::http1;
+use super::json::Object;
 use super::{AppChannel, Bulk, Outcome, Rule, Subscription, TopicEvent, binding};
 use crate::body::Body;
 use crate::call::{Call, Reply, Status};
@@ -310,7 +311,7 @@ impl AppChannel for HttpApp {
         if status != 200 || body.is_empty() {
             return Ok(Vec::new());
         }
-        let config: Config = serde_json::from_slice(&body).map_err(|error| {
+        let Object(config): Object<Config> = serde_json::from_slice(&body).map_err(|error| {
             Error::Malformed(format!(
                 "the app's answer to GET /dapr/config is not a configuration: {error}"
             ))
@@ -415,10 +416,10 @@ fn outcome(status: u16, body: &[u8]) -> Result<Outcome, Error> {
         status: std::borrow::Cow<'a, str>,
     }
     match status {
-        200..=299 => match serde_json::from_slice::<Answer<'_>>(body) {
+        200..=299 => match serde_json::from_slice::<Object<Answer<'_>>>(body) {
             // An answer that is no JSON object is a success: the status code already said so.
             Err(_) => Ok(Outcome::Success),
-            Ok(answer) => match &*answer.status {
+            Ok(Object(answer)) => match &*answer.status {
                 "" | "SUCCESS" => Ok(Outcome::Success),
                 "RETRY" => Ok(Outcome::Retry),
                 "DROP" => Ok(Outcome::Drop),
@@ -478,7 +479,7 @@ struct DeclaredBulk {
 
 impl Declared {
     fn parse(body: &[u8]) -> Result<Vec<Subscription>, Error> {
-        let declared: Option<Vec<Self>> = serde_json::from_slice(body).map_err(|error| {
+        let declared: Option<Vec<Object<Self>>> = serde_json::from_slice(body).map_err(|error| {
             Error::Malformed(format!(
                 "the app's answer to GET /dapr/subscribe is not a list of subscriptions: {error}"
             ))
@@ -486,7 +487,7 @@ impl Declared {
         Ok(declared
             .unwrap_or_default()
             .into_iter()
-            .map(Self::into_subscription)
+            .map(|Object(declared)| declared.into_subscription())
             .collect())
     }
 

@@ -12,6 +12,7 @@ fn answers_to_an_event() {
         (200, r#"{"other":1}"#, Ok(Outcome::Success)),
         (200, r#"{"status":"RETRY"}"#, Ok(Outcome::Retry)),
         (200, r#"{"status":"DROP"}"#, Ok(Outcome::Drop)),
+        (200, r#"["LATER"]"#, Ok(Outcome::Success)),
         (
             200,
             r#"{"status":"LATER"}"#,

@@ -16,7 +16,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mosquitto", "mosquitto"),
     ("nats-server", "nats-server"),
     ("openjdk-17-jre-headless", "java"),
-    ("postgresql", "psql"),
+    ("postgresql", "pg_createcluster"), // psql may be there without a server
     ("rabbitmq-server", "rabbitmq-server"),
     ("redis-server", "redis-server"),
 ];

@@ -98,7 +98,8 @@ mod tests {
     fn every_name_that_is_read_is_in_a_table() {
         let types = registry().types();
         let mut missing = Vec::new();
-        for of in &types {
+        // A name for another type has what that type's versions have.
+        for of in types.iter().filter(|of| of.alias_of.is_none()) {
             let siblings = || types.iter().filter(|other| other.name == of.name);
             for name in &of.names {
                 if !siblings().any(|other| other.all_options().any(|option| option.is(name))) {

@@ -64,7 +64,7 @@ async fn bus() -> Arc<dyn PubSub> {
         .brokers()
         .build("in-memory", "v1", setup(&[]))
         .await
-        .unwrap()
+        .expect("it needs nothing")
 }
 
 #[tokio::test]

@@ -99,21 +99,27 @@ async fn pubsub_conforms() {
     pubsub::run(&*broker(&url(&server), &twice).await, "two-", NATURE).await;
 }
 
+/// Both sides, under both names.
+async fn bindings(metadata: &[(&str, &str)]) -> (Arc<dyn OutputBinding>, Arc<dyn InputBinding>) {
+    let output = registry()
+        .output_bindings()
+        .build("mqtt3", "v1", setup(metadata))
+        .await
+        .unwrap();
+    let input = registry()
+        .input_bindings()
+        .build("mqtt", "v1", setup(metadata))
+        .await
+        .unwrap();
+    (output, input)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bindings_conform() {
+async fn bindings_read_what_they_sent() {
     let Some(server) = start(&[]).await else { return };
     let url = url(&server);
     let metadata = [("url", url.as_str()), ("topic", "orders"), ("consumerID", "me")];
-    let output: Arc<dyn OutputBinding> = registry()
-        .output_bindings()
-        .build("mqtt3", "v1", setup(&metadata))
-        .await
-        .unwrap();
-    let input: Arc<dyn InputBinding> = registry()
-        .input_bindings()
-        .build("mqtt", "v1", setup(&metadata))
-        .await
-        .unwrap();
+    let (output, input) = bindings(&metadata).await;
     let mut reading = input.read().await.unwrap();
     let create = |operation: &str, topic: &str| Invoke {
         operation: operation.to_owned(),
@@ -145,6 +151,14 @@ async fn bindings_conform() {
     let event = tokio::time::timeout(Duration::from_secs(10), reading.events.next()).await;
     event.unwrap().unwrap().settle(Ok(bytes::Bytes::new()));
     drop(reading);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bindings_conform() {
+    let Some(server) = start(&[]).await else { return };
+    let url = url(&server);
+    let metadata = [("url", url.as_str()), ("topic", "orders"), ("consumerID", "me")];
+    let (output, input) = bindings(&metadata).await;
     let ask = binding::Ask {
         redelivery: Some(Duration::from_secs(6)),
         ..binding::Ask::new(&["create"], &[], b"order")

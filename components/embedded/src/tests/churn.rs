@@ -24,7 +24,7 @@ async fn a_hub_that_is_started_again() {
         home.end().await;
         home.begin().await;
     };
-    churn::interrupted(&group, 10_000, restart).await;
+    Box::pin(churn::interrupted(&group, 10_000, restart)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

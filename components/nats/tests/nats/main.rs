@@ -2,6 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
 
-mod common;
 mod pubsub;
+mod server;
 mod state;

@@ -1,6 +1,6 @@
 //! `pubsub.jetstream`.
 
-use super::common::{api, broker, build, expect, make_stream, message, next, subscribe, text};
+use super::server::{api, broker, build, expect, make_stream, message, next, subscribe, text};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::StreamExt;

@@ -1,6 +1,6 @@
 //! `state.jetstream`.
 
-use super::common::{api, build_store, make_bucket};
+use super::server::{api, build_store, make_bucket};
 use outrigger_component::error::Kind;
 use outrigger_component::state::{Consistency, Delete, Get, Set, StateStore};
 use outrigger_testkit::audit::Writes;

@@ -95,7 +95,8 @@ fn sentences() {
         metadata: [("rawPayload", "true")].into_iter().collect(),
         ..Subscription::default()
     };
-    let rows: &[(&str, Subscription, &[(&str, &str)])] = &[
+    type Said = &'static [(&'static str, &'static str)];
+    let rows: &[(&str, Subscription, Said)] = &[
         (
             "plain",
             plain(),

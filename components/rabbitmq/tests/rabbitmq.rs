@@ -131,11 +131,13 @@ async fn conforms() {
     let Some(server) = start(&[]).await else { return };
     let uri = server.uri();
     pubsub::run(&*broker(&uri, SAFE).await, "safe-", NATURE).await;
+    // With the defaults of the reference, a queue goes with its last subscriber, also when the next is just coming: that one
+    // makes it anew.
     let passing = Nature {
         durable: false,
+        joining: Duration::from_secs(1),
         ..NATURE
     };
-    // With the defaults of the reference, a queue goes with its last subscriber.
     pubsub::run(&*broker(&uri, &[]).await, "default-", passing).await;
     as_the_reference(&server, &uri).await;
     time_to_live_and_priority(&uri).await;

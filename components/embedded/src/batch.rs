@@ -22,6 +22,7 @@ pub(crate) type Send<I, O> =
 
 pub(crate) struct Batcher<I, O> {
     queue: mpsc::Sender<Waiting<I, O>>,
+    send: Send<I, O>,
 }
 
 struct Waiting<I, O> {
@@ -33,8 +34,8 @@ struct Waiting<I, O> {
 impl<I: std::marker::Send + 'static, O: std::marker::Send + 'static> Batcher<I, O> {
     pub(crate) fn start(tasks: &Tasks, name: &'static str, send: Send<I, O>) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        tasks.spawn(name, OnExit::Log, run(waiting, send));
-        Self { queue }
+        tasks.spawn(name, OnExit::Log, run(waiting, send.clone()));
+        Self { queue, send }
     }
 
     /// `bytes` is about the size of the item. Cancelling does not take the request back.
@@ -44,6 +45,28 @@ impl<I: std::marker::Send + 'static, O: std::marker::Send + 'static> Batcher<I, 
         let waiting = Waiting { item, bytes, reply };
         self.queue.send(waiting).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
+    }
+}
+
+impl<I, O> Batcher<I, O> {
+    /// Sends these, each with about its size, in their order: calls of their own, one after the other. Requests that are
+    /// submitted one by one may overtake each other.
+    pub(crate) async fn in_order(&self, items: impl IntoIterator<Item = (I, usize)>) -> Vec<Result<O>> {
+        let mut items = items.into_iter().peekable();
+        let mut results = Vec::new();
+        while items.peek().is_some() {
+            let mut call = Vec::new();
+            let mut bytes = 0;
+            while call.len() < ITEMS
+                && bytes < BYTES
+                && let Some((item, size)) = items.next()
+            {
+                bytes += size;
+                call.push(item);
+            }
+            results.extend((self.send)(call).await);
+        }
+        results
     }
 }
 

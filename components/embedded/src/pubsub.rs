@@ -185,21 +185,26 @@ impl PubSub for Broker {
         entries: Vec<Entry>,
         metadata: &Metadata,
     ) -> std::result::Result<Vec<Failed>, Vec<Entry>> {
-        let publishes = &self.publishes;
-        let publish = entries.into_iter().map(|entry| async move {
+        let mut failed = Vec::new();
+        let (mut ids, mut messages) = (Vec::new(), Vec::new());
+        for entry in entries {
             // What the entry says comes before what the request says.
             let mut all = metadata.clone();
             all.extend(entry.metadata.iter());
             let content_type = Some(entry.content_type).filter(|text| !text.is_empty());
             let bytes = entry.data.len();
-            let result = match wire(topic.to_owned(), entry.data, content_type, all) {
-                Ok(message) => publishes.submit(message, bytes).await,
-                Err(error) => Err(error),
-            };
-            result.err().map(|error| Failed { id: entry.id, error })
-        });
-        let failed = futures::future::join_all(publish).await;
-        Ok(failed.into_iter().flatten().collect())
+            match wire(topic.to_owned(), entry.data, content_type, all) {
+                Ok(message) => {
+                    ids.push(entry.id);
+                    messages.push((message, bytes));
+                }
+                Err(error) => failed.push(Failed { id: entry.id, error }),
+            }
+        }
+        let results = self.publishes.in_order(messages).await;
+        let refused = ids.into_iter().zip(results);
+        failed.extend(refused.filter_map(|(id, result)| result.err().map(|error| Failed { id, error })));
+        Ok(failed)
     }
 
     async fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription> {

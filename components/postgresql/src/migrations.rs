@@ -113,12 +113,21 @@ impl Migrations<'_> {
     }
 }
 
-/// `IF NOT EXISTS` does not wait for somebody else who is about to make the same.
+/// As the server says that somebody else has made the same meanwhile: `IF NOT EXISTS` does not wait for others. Which of
+/// these it is depends on the catalog in which they met: its index, the table, or the type that comes with a table.
+const MADE_MEANWHILE: [SqlState; 3] = [
+    SqlState::UNIQUE_VIOLATION,
+    SqlState::DUPLICATE_TABLE,
+    SqlState::DUPLICATE_OBJECT,
+];
+
 async fn create(lane: &mut Lane, text: &str, what: &str) -> Result<()> {
     let mut attempt = 1;
     loop {
         match lane.plain(text).await {
-            Err(error) if attempt < ATTEMPTS && error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
+            Err(error)
+                if attempt < ATTEMPTS && error.code().is_some_and(|code| MADE_MEANWHILE.contains(code)) =>
+            {
                 attempt += 1;
                 tokio::time::sleep(PAUSE).await;
             }

@@ -203,17 +203,22 @@ async fn older_tables_are_taken_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_begin_at_once() {
     let Some(server) = start(&[]).await else { return };
-    let stores = futures::future::join_all((0..8).map(|number| {
-        store(
-            &server,
-            if number % 2 == 0 { "v1" } else { "v2" },
-            &[("tablePrefix", "second_")],
-        )
-    }));
-    for (number, store) in stores.await.iter().enumerate() {
-        store.set(set(&format!("k{number}"), "1")).await.unwrap();
+    // Where they meet is chance: several rounds, each with tables of its own.
+    for round in 0..8 {
+        let (first, second) = (format!("first{round}"), format!("second{round}_"));
+        let names = [
+            ("tableName", first.as_str()),
+            ("metadataTableName", &format!("meta{round}")),
+            ("tablePrefix", second.as_str()),
+        ];
+        let stores = futures::future::join_all(
+            (0..8).map(|number| store(&server, if number % 2 == 0 { "v1" } else { "v2" }, &names)),
+        );
+        for (number, store) in stores.await.iter().enumerate() {
+            store.set(set(&format!("k{number}"), "1")).await.unwrap();
+        }
+        assert_eq!(server.sql(&format!("SELECT count(*) FROM {first}")).await, "4");
     }
-    assert_eq!(server.sql("SELECT count(*) FROM state").await, "4");
 }
 
 /// Of several sidecars, one deletes what has expired, once for each interval.

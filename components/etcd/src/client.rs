@@ -8,7 +8,7 @@ use crate::failure::{is_passing, is_unsent, wants_login};
 use crate::wire::{AUTHENTICATE, Authenticate, Authenticated};
 use http::uri::PathAndQuery;
 use outrigger_component::error::{Error, Kind, Result};
-use outrigger_daemon::tls;
+use outrigger_daemon::{backoff, tls};
 use prost::Message;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -244,6 +244,6 @@ impl Login {
 
 /// After so many rounds in vain: doubling, and never quite the same.
 fn pause(rounds: usize) -> Duration {
-    let doubled = SHORTEST_PAUSE * (1 << rounds.saturating_sub(1).min(8));
-    doubled.min(LONGEST_PAUSE).mul_f64(rand::random_range(0.5..1.0))
+    let failures = u32::try_from(rounds.saturating_sub(1)).unwrap_or(u32::MAX);
+    backoff::after(SHORTEST_PAUSE, LONGEST_PAUSE, failures)
 }

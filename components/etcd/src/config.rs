@@ -3,11 +3,10 @@
 //! COMPAT(components-contrib state/etcd): names, defaults, and that TLS is all or nothing. `username` and `password` are ours.
 
 use outrigger_component::error::{Error, Kind, Result};
-use outrigger_component::metadata;
+use outrigger_component::metadata::{self, Hidden};
 use outrigger_component::options::{NONE, Opt, REQUIRED, opt};
 use outrigger_daemon::tls;
 use serde::Deserialize;
-use std::fmt;
 
 pub(crate) const OPTIONS: &[Opt] = &[
     opt(
@@ -50,11 +49,6 @@ pub(crate) struct Config {
     pub username: String,
     pub password: Hidden,
 }
-
-/// A text that is never printed.
-#[derive(Default, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Hidden(pub String);
 
 /// A member of the cluster.
 #[derive(Debug, PartialEq, Eq)]
@@ -168,12 +162,6 @@ impl Endpoint {
             address: address.to_owned(),
             secure,
         })
-    }
-}
-
-impl fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
     }
 }
 

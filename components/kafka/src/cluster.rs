@@ -8,6 +8,7 @@ use crate::dial::Dialer;
 use crate::failure::Failure;
 use crate::wire::code::Code;
 use crate::wire::setup::{self, FindCoordinator};
+use outrigger_daemon::backoff;
 use rand::seq::SliceRandom as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -173,10 +174,7 @@ impl Cluster {
 
 /// How long to wait before attempt `attempt` (from 1 on) is made again: longer each time, and never quite the same.
 pub(crate) fn pause(attempt: u32) -> Duration {
-    let most = SHORTEST_PAUSE
-        .saturating_mul(1 << attempt.saturating_sub(1).min(16))
-        .min(LONGEST_PAUSE);
-    most.mul_f64(rand::random_range(0.5..1.0))
+    backoff::after(SHORTEST_PAUSE, LONGEST_PAUSE, attempt.saturating_sub(1))
 }
 
 fn address(host: &str, port: i32) -> String {

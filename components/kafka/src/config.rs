@@ -11,7 +11,7 @@ use crate::oauth;
 use crate::wire::compress::Compression;
 use crate::wire::data::End;
 use outrigger_component::error::{Error, Kind, Result};
-use outrigger_component::metadata;
+use outrigger_component::metadata::{self, Hidden};
 use outrigger_daemon::log::Log;
 use outrigger_daemon::tls::{self, Identity, Pem, Trust};
 use regex::Regex;
@@ -89,11 +89,6 @@ pub(crate) struct Config {
     /// Binding only: what is read, with commas between.
     pub topics: String,
 }
-
-/// A text that is never printed.
-#[derive(Clone, Default, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Hidden(pub String);
 
 /// What holds for a component.
 #[derive(Debug)]
@@ -506,11 +501,5 @@ impl<'de> Deserialize<'de> for Span {
 impl<'de> Deserialize<'de> for Milliseconds {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_str(Text(Self::read))
-    }
-}
-
-impl fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
     }
 }

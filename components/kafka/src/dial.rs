@@ -1,12 +1,13 @@
 //! Making connections: TCP, TLS, and logging in.
 
-use crate::config::{Hidden, Settings};
+use crate::config::Settings;
 use crate::connection::{Connection, Patience, Stream, exchange};
 use crate::failure::Failure;
 use crate::oauth::{self, Tokens};
 use crate::scram::{Exchange, Hash};
 use crate::wire::code::Code;
 use crate::wire::setup::{SaslAuthenticate, SaslHandshake};
+use outrigger_component::metadata::Hidden;
 use outrigger_daemon::tasks::Spawner;
 use outrigger_daemon::tls;
 use rustls::pki_types::ServerName;

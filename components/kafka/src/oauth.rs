@@ -2,12 +2,12 @@
 //!
 //! A token is kept until shortly before it expires; brokers ask for it with each new connection only.
 
-use crate::config::Hidden;
 use crate::failure::Failure;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
+use outrigger_component::metadata::Hidden;
 use outrigger_daemon::tasks::Spawner;
 use outrigger_daemon::tls::{self, Web};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};

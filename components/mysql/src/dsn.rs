@@ -8,6 +8,7 @@ mod tests;
 
 use mysql_async::{OptsBuilder, SslOpts};
 use outrigger_component::error::{Error, Result};
+use outrigger_component::metadata::Hidden;
 use outrigger_daemon::log::Log;
 use std::path::PathBuf;
 
@@ -47,9 +48,6 @@ pub(crate) struct Dsn {
     /// `name = value`, as it stands after `SET`.
     variables: Vec<String>,
 }
-
-#[derive(PartialEq, Eq)]
-struct Hidden(String);
 
 #[derive(Debug, PartialEq, Eq)]
 enum Address {
@@ -226,10 +224,4 @@ fn decoded(text: &str) -> Option<String> {
         });
     }
     String::from_utf8(decoded).ok()
-}
-
-impl std::fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
 }

@@ -15,8 +15,7 @@ use mysql_async::prelude::Queryable as _;
 use mysql_async::{Params, Value};
 use outrigger_component::Component;
 use outrigger_component::error::{Error, Result};
-use outrigger_component::metadata;
-use outrigger_component::metadata::Metadata;
+use outrigger_component::metadata::{self, Hidden, Metadata};
 use outrigger_component::options::{NONE, Opt, REQUIRED, opt};
 use outrigger_component::setup::Setup;
 use outrigger_component::state::{Delete, Features, Get, Item, Keys, KeysLike, Set, StateStore, Write};
@@ -82,17 +81,6 @@ pub(crate) struct Config {
     timeout_in_seconds: i64,
     cleanup_interval: String,
     pem_path: String,
-}
-
-/// A text that is never printed.
-#[derive(Default, Deserialize)]
-#[serde(transparent)]
-struct Hidden(String);
-
-impl std::fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
 }
 
 impl Default for Config {

@@ -11,9 +11,9 @@ use async_nats::{AuthError, ClientError, ConnectOptions, Event, HeaderMap, Messa
 use bytes::Bytes;
 use futures::StreamExt;
 use outrigger_component::error::{Error, Kind, Result};
-use outrigger_daemon::drain;
 use outrigger_daemon::log::Log;
 use outrigger_daemon::tasks::{OnExit, Spawner, Tasks};
+use outrigger_daemon::{backoff, drain};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
@@ -27,6 +27,7 @@ use tokio::time::timeout;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// After which a silent server is asked whether it is there; not answering twice ends the connection.
 const PING: Duration = Duration::from_secs(10);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// COMPAT(nats-io/nats.go): a stream that has no leader now may have one in a moment.
 const NO_RESPONDERS: (u32, Duration) = (2, Duration::from_millis(250));
@@ -369,6 +370,6 @@ fn pause(attempt: usize) -> Duration {
     if attempt <= 1 {
         return Duration::ZERO;
     }
-    let doubled = Duration::from_millis(20 << attempt.saturating_sub(2).min(7));
-    doubled.min(LONGEST_PAUSE).mul_f64(rand::random_range(0.5..1.0))
+    let failures = u32::try_from(attempt.saturating_sub(2)).unwrap_or(u32::MAX);
+    backoff::after(SHORTEST_PAUSE, LONGEST_PAUSE, failures)
 }

@@ -8,13 +8,12 @@ mod tests;
 
 use async_nats::ServerAddr;
 use outrigger_component::error::{Error, Kind, Result};
-use outrigger_component::metadata;
+use outrigger_component::metadata::{self, Hidden};
 use outrigger_component::options::{NONE, Opt, REQUIRED, opt};
 use outrigger_daemon::tls;
 use percent_encoding::percent_decode_str;
 use serde::de::value::{Error as Fault, StrDeserializer};
 use serde::{Deserialize, Deserializer, de};
-use std::fmt;
 use std::time::Duration;
 
 pub(crate) const CLIENT: &[Opt] = &[
@@ -180,11 +179,6 @@ pub(crate) struct Config {
 
     pub bucket: String,
 }
-
-/// A text that is never printed.
-#[derive(Default, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Hidden(pub String);
 
 /// Where a new consumer begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -407,10 +401,4 @@ fn durations<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Duration>, D::Err
                 .map_err(|error| de::Error::custom(format!("metadata \"backOff\": {error}")))
         })
         .collect()
-}
-
-impl fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }

@@ -14,6 +14,7 @@ use cluster::Cluster;
 use dial::{Connection, Dialer};
 use link::{Link, Place};
 use outrigger_component::error::{Error, Result};
+use outrigger_daemon::backoff::Backoff;
 use outrigger_daemon::drain;
 use outrigger_daemon::log::Log;
 use outrigger_daemon::tasks::Tasks;
@@ -50,6 +51,11 @@ enum Route {
 pub(crate) struct Pauses {
     shortest: Duration,
     longest: Duration,
+}
+
+/// For those who go on for as long as a server is away.
+pub(crate) fn backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(100), Duration::from_secs(5))
 }
 
 /// Whether a request may be sent again when it is not known what became of it.

@@ -9,13 +9,12 @@ mod tests;
 
 use crate::client::dial::Address;
 use outrigger_component::error::{self, Error, Result};
-use outrigger_component::metadata;
+use outrigger_component::metadata::{self, Hidden};
 use outrigger_daemon::log::Log;
 use outrigger_daemon::tls;
 use serde::de::value::{Error as Fault, StrDeserializer};
 use serde::{Deserialize, Deserializer, de};
 use std::borrow::Cow;
-use std::fmt;
 use std::time::Duration;
 
 const DEFAULT_PORT: u16 = 6379;
@@ -82,11 +81,6 @@ pub(crate) struct Config {
     #[serde(rename = "streamTTL", deserialize_with = "metadata::duration")]
     pub stream_ttl: Duration,
 }
-
-/// A text that is never printed.
-#[derive(Default, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Hidden(pub String);
 
 /// A duration that can be left to us or switched off.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -297,11 +291,5 @@ impl<'de> Deserialize<'de> for Span {
         metadata::duration(StrDeserializer::<Fault>::new(text))
             .map(Self::Is)
             .map_err(de::Error::custom)
-    }
-}
-
-impl fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
     }
 }

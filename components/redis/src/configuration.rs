@@ -10,8 +10,7 @@
 
 mod ear;
 
-use crate::backoff::Backoff;
-use crate::client::{Client, Pauses, Repeat};
+use crate::client::{Client, Pauses, Repeat, backoff};
 use crate::config::Config;
 use crate::failure::failure;
 use crate::state::keys::scan;
@@ -21,6 +20,7 @@ use outrigger_component::Component;
 use outrigger_component::configuration::{Changes, ConfigurationStore, Get, Item, Items};
 use outrigger_component::error::{Error, Result};
 use outrigger_component::setup::Setup;
+use outrigger_daemon::backoff::Backoff;
 use outrigger_daemon::log::Log;
 use redis::{RedisError, RedisResult};
 use std::collections::BTreeSet;
@@ -93,7 +93,7 @@ impl ConfigurationStore for Store {
             shared: Arc::clone(&self.shared),
             keys: get.keys.clone(),
             ear: Some(ear),
-            backoff: Backoff::default(),
+            backoff: backoff(),
         };
         Ok(stream::unfold(watch, |mut watch| async {
             let items = watch.next().await;
@@ -162,7 +162,7 @@ impl Watch {
                             "redis configuration: the watch is interrupted and tries again: {error}"
                         ));
                     }
-                    self.backoff.pause().await;
+                    tokio::time::sleep(self.backoff.pause()).await;
                 }
             }
         }

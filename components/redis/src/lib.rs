@@ -7,7 +7,6 @@
 //!
 //! Deliberately absent for now, each with an error that names it: Entra ID, OIDC, RediSearch queries.
 
-mod backoff;
 mod binding;
 mod client;
 mod config;

@@ -7,31 +7,41 @@ use std::time::Duration;
 pub struct Backoff {
     shortest: Duration,
     longest: Duration,
-    next: Duration,
+    failures: u32,
 }
 
 impl Backoff {
     /// A longest pause below the shortest is both.
     pub fn new(shortest: Duration, longest: Duration) -> Self {
-        let shortest = shortest.min(longest);
         Self {
             shortest,
             longest,
-            next: shortest,
+            failures: 0,
         }
     }
 
     /// How long to wait before the next attempt.
     pub fn pause(&mut self) -> Duration {
-        let pause = self.next;
-        self.next = pause.saturating_mul(2).min(self.longest);
-        pause.mul_f64(rand::random_range(0.5..=1.0))
+        let pause = after(self.shortest, self.longest, self.failures);
+        self.failures = self.failures.saturating_add(1);
+        pause
     }
 
     /// It worked: the next pause is the shortest again.
     pub fn reset(&mut self) {
-        self.next = self.shortest;
+        self.failures = 0;
     }
+
+    /// Nothing has failed since the beginning or the last [`reset`](Self::reset).
+    pub fn is_fresh(&self) -> bool {
+        self.failures == 0
+    }
+}
+
+/// The pause when so many attempts had failed before the last one, for those who count themselves.
+pub fn after(shortest: Duration, longest: Duration, failures: u32) -> Duration {
+    let doubled = shortest.saturating_mul(1 << failures.min(31)).min(longest);
+    doubled.mul_f64(rand::random_range(0.5..=1.0))
 }
 
 #[cfg(test)]
@@ -50,7 +60,9 @@ mod tests {
                 "{pause:?} of {expected}"
             );
         }
+        assert!(!backoff.is_fresh());
         backoff.reset();
+        assert!(backoff.is_fresh());
         assert!(backoff.pause() <= ms(100));
         assert!(Backoff::new(ms(100), ms(10)).pause() <= ms(10));
     }

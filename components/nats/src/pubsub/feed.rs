@@ -12,6 +12,7 @@ use async_nats::{Message, StatusCode};
 use bytes::Bytes;
 use futures::StreamExt;
 use outrigger_component::pubsub::{Delivery, Incoming, Outcome, Settle};
+use outrigger_daemon::backoff::Backoff;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -44,8 +45,8 @@ pub(super) struct Feed {
     limit: usize,
     working: Interval,
     check: Instant,
-    /// After the last failure; `None` while all is well.
-    pause: Option<Duration>,
+    /// Between looks while the consumer cannot be found.
+    backoff: Backoff,
     closed: watch::Receiver<bool>,
     _alive: mpsc::Sender<()>,
 }
@@ -92,7 +93,7 @@ impl Feed {
             limit,
             working: working(&joined),
             check: Instant::now() + check_period(&joined),
-            pause: None,
+            backoff: Backoff::new(SHORTEST_PAUSE, LONGEST_PAUSE),
             shared: Arc::clone(shared),
             topic,
             joined,
@@ -232,20 +233,16 @@ impl Feed {
             Err(fault) => fault.because("jetstream: cannot look for the consumer"),
         };
         // Said once, not with each attempt.
-        if self.pause.is_none() {
+        if self.backoff.is_fresh() {
             self.shared
                 .log
                 .error(format_args!("jetstream: subscription to {}: {error}", self.topic));
         }
-        let pause = self
-            .pause
-            .map_or(SHORTEST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
-        self.pause = Some(pause);
-        self.check = Instant::now() + pause.mul_f64(rand::random_range(0.5..1.0));
+        self.check = Instant::now() + self.backoff.pause();
     }
 
     fn well(&mut self) {
-        self.pause = None;
+        self.backoff.reset();
         self.check = Instant::now() + check_period(&self.joined);
     }
 

@@ -6,6 +6,7 @@
 use crate::failure::{closed, copy, failure};
 use crate::pool::{Listener, Pool};
 use outrigger_component::error::{Error, Result};
+use outrigger_daemon::backoff::Backoff;
 use outrigger_daemon::log::Log;
 use outrigger_daemon::tasks::{OnExit, Spawner};
 use std::collections::HashMap;
@@ -141,12 +142,12 @@ struct Listening {
 
 impl Listening {
     async fn run(self) {
-        let mut pause = SHORTEST_PAUSE;
+        let mut backoff = Backoff::new(SHORTEST_PAUSE, LONGEST_PAUSE);
         let mut is_first = true;
         loop {
             match self.connect().await {
                 Ok(listener) => {
-                    pause = SHORTEST_PAUSE;
+                    backoff.reset();
                     self.state.send_replace(State::Listening);
                     if !is_first {
                         // Nobody may be there to hear.
@@ -165,8 +166,7 @@ impl Listening {
                 }
             }
             // Sidecars that lost their server together do not come back together.
-            tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::time::sleep(backoff.pause()).await;
         }
     }
 

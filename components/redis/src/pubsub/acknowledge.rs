@@ -5,8 +5,7 @@
 
 use super::entry::Entry;
 use super::{Group, Redelivery};
-use crate::backoff::Backoff;
-use crate::client::Repeat;
+use crate::client::{Repeat, backoff};
 use crate::failure::is_passing;
 use outrigger_component::pubsub::{Outcome, Settle};
 use redis::{Cmd, RedisResult, Value};
@@ -166,7 +165,7 @@ impl Settle for Held {
 
 /// Tells the server, until the ledger is closed and empty.
 pub(super) async fn run(group: Arc<Group>, ledger: Arc<Ledger>) {
-    let mut backoff = Backoff::default();
+    let mut backoff = backoff();
     loop {
         let Some((topic, outcome, ids)) = ledger.batch() else {
             if ledger.is_closed() {
@@ -186,7 +185,7 @@ pub(super) async fn run(group: Arc<Group>, ledger: Arc<Ledger>) {
                     "redis streams: error acknowledging messages of {topic}: {error}"
                 ));
                 if is_passing(&error) {
-                    backoff.pause().await;
+                    tokio::time::sleep(backoff.pause()).await;
                     continue;
                 }
                 // Refused for good: these are delivered again some day, and must not keep others waiting.

@@ -5,12 +5,12 @@
 use super::acknowledge::{Held, Ledger, is_gone};
 use super::entry::{self, Entry, Pending};
 use super::{Group, Redelivery};
-use crate::backoff::Backoff;
-use crate::client::{Dedicated, Repeat, unexpected};
+use crate::client::{Dedicated, Repeat, backoff, unexpected};
 use crate::failure::failure;
 use outrigger_component::error::Result;
 use outrigger_component::metadata::Metadata;
 use outrigger_component::pubsub::{Delivery, Incoming, Settle};
+use outrigger_daemon::backoff::Backoff;
 use redis::{Cmd, RedisError, Value};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl Reader {
             read: VecDeque::new(),
             connection: None,
             next_look: Instant::now(),
-            backoff: Backoff::default(),
+            backoff: backoff(),
         }
     }
 
@@ -67,7 +67,7 @@ impl Reader {
                             self.topic
                         ));
                     }
-                    self.backoff.pause().await;
+                    tokio::time::sleep(self.backoff.pause()).await;
                 }
             }
         }

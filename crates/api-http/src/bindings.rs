@@ -10,6 +10,7 @@ use crate::reply;
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use outrigger_channel::body::Body;
+use outrigger_channel::json::{Object, or_default, texts};
 use outrigger_component::binding::Invoke;
 use outrigger_component::metadata::Metadata;
 use outrigger_daemon::trace::Context;
@@ -34,12 +35,14 @@ pub(crate) async fn invoke(
     struct Request<'b> {
         #[serde(borrow)]
         data: Option<&'b RawValue>,
-        metadata: Option<BTreeMap<String, String>>,
+        #[serde(deserialize_with = "texts")]
+        metadata: BTreeMap<String, String>,
+        #[serde(deserialize_with = "or_default")]
         operation: String,
     }
 
     let body = limit::read(body).await.map_err(common::malformed_body)?;
-    let json::Object(request): json::Object<Request<'_>> =
+    let Object(request): Object<Request<'_>> =
         json::first(&body, "http.OutputBindingRequest").map_err(common::malformed_body)?;
     let baggage = baggage(headers)
         .map_err(|error| common::malformed(format_args!("invalid baggage header: {error}")))?;
@@ -50,7 +53,7 @@ pub(crate) async fn invoke(
             data: request
                 .data
                 .map_or(Bytes::from_static(b"null"), |data| json::value(&body, data)),
-            metadata: request.metadata.unwrap_or_default().into_iter().collect(),
+            metadata: request.metadata.into_iter().collect(),
         },
         carried: Metadata::new(),
         trace: trace.cloned(),

@@ -6,40 +6,13 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
-use std::fmt;
-use std::marker::PhantomData;
 
 /// Reads the first value of `body`. `kind` is what the reference calls the expected type.
 pub(crate) fn first<'b, T: Deserialize<'b>>(body: &'b [u8], kind: &str) -> Result<T, String> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     T::deserialize(&mut reader).map_err(|error| explain(&error, body, kind))
-}
-
-/// A struct read from an object only: derived readers would take a list of its fields as well.
-#[derive(Debug, Default)]
-pub(crate) struct Object<T>(pub(crate) T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct OnlyObject<T>(PhantomData<fn() -> T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for OnlyObject<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Object<T>, M::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
-            }
-        }
-
-        from.deserialize_map(OnlyObject(PhantomData))
-    }
 }
 
 fn explain(error: &serde_json::Error, body: &[u8], kind: &str) -> String {

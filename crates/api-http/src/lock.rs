@@ -8,6 +8,7 @@ use crate::middleware::limit;
 use crate::reply;
 use http::{Response, StatusCode};
 use outrigger_channel::body::Body;
+use outrigger_channel::json::{Object, or_default};
 use outrigger_runtime::catalogue::common;
 use outrigger_runtime::error::Result;
 use outrigger_runtime::lock::{Lock, TryLock};
@@ -16,9 +17,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Asked {
-    #[serde(rename = "resourceId", alias = "resource_id", deserialize_with = "text")]
+    #[serde(rename = "resourceId", alias = "resource_id", deserialize_with = "or_default")]
     resource: String,
-    #[serde(rename = "lockOwner", alias = "lock_owner", deserialize_with = "text")]
+    #[serde(rename = "lockOwner", alias = "lock_owner", deserialize_with = "or_default")]
     owner: String,
     #[serde(
         rename = "expiryInSeconds",
@@ -72,14 +73,9 @@ async fn read(body: Body) -> Result<Asked> {
     if body.is_empty() {
         return Ok(Asked::default());
     }
-    let json::Object(asked) =
+    let Object(asked) =
         json::first(&body, "runtimev1pb.LockRequest").map_err(common::malformed_body)?;
     Ok(asked)
-}
-
-/// `null` is nothing.
-fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<i32, D::Error> {

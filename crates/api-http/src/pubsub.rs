@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{Response, StatusCode};
 use outrigger_channel::body::Body;
+use outrigger_channel::json::{Object, or_default, texts};
 use outrigger_component::metadata::Metadata;
 use outrigger_daemon::trace::Context;
 use outrigger_runtime::catalogue::pubsub as catalogue;
@@ -58,7 +59,7 @@ pub(crate) async fn publish_bulk(
     block.check(pubsub, topic, &metadata)?;
     let undecodable = |cause: String| block.undecodable(pubsub, topic, &cause);
     let body = limit::read(body).await.map_err(undecodable)?;
-    let entries: Option<Vec<json::Object<Given<'_>>>> =
+    let entries: Option<Vec<Object<Given<'_>>>> =
         json::first(&body, "[]http.bulkPublishMessageEntry").map_err(undecodable)?;
     let publish = PublishBulk {
         pubsub: pubsub.to_owned(),
@@ -66,7 +67,7 @@ pub(crate) async fn publish_bulk(
         entries: entries
             .unwrap_or_default()
             .into_iter()
-            .map(|given| given.0.into_entry(&body))
+            .map(|Object(given)| given.into_entry(&body))
             .collect(),
         metadata,
         trace: trace.cloned(),
@@ -118,29 +119,29 @@ impl Answer {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 struct Given<'b> {
-    #[serde(default, alias = "entryID", alias = "entryid")]
-    entry_id: Option<String>,
-    #[serde(default, borrow)]
+    #[serde(alias = "entryID", alias = "entryid", deserialize_with = "or_default")]
+    entry_id: String,
+    #[serde(borrow)]
     event: Option<&'b RawValue>,
-    #[serde(default)]
-    content_type: Option<String>,
-    #[serde(default)]
-    metadata: Option<BTreeMap<String, String>>,
+    #[serde(deserialize_with = "or_default")]
+    content_type: String,
+    #[serde(deserialize_with = "texts")]
+    metadata: BTreeMap<String, String>,
 }
 
 impl Given<'_> {
     fn into_entry(self, body: &Bytes) -> Entry {
         Entry {
-            id: self.entry_id.unwrap_or_default(),
+            id: self.entry_id,
             event: Event::Json(
                 self.event
                     .map_or(Bytes::from_static(b"null"), |event| json::value(body, event)),
             ),
-            content_type: self.content_type.unwrap_or_default(),
-            metadata: self.metadata.unwrap_or_default().into_iter().collect(),
+            content_type: self.content_type,
+            metadata: self.metadata.into_iter().collect(),
         }
     }
 }

@@ -16,6 +16,7 @@ use http::header::{ETAG, HeaderValue, IF_MATCH};
 use http::{HeaderMap, Response, StatusCode};
 use item::Item;
 use outrigger_channel::body::Body;
+use outrigger_channel::json::{Object, or_default, texts};
 use outrigger_component::metadata::Metadata;
 use outrigger_component::state::{Concurrency, Consistency, Delete, Get, Write};
 use outrigger_daemon::trace::Context;
@@ -62,10 +63,12 @@ pub(crate) async fn save(
 ) -> Result<Response<Body>> {
     let store = state.store(store)?;
     let body = limit::read(body).await.map_err(common::malformed)?;
-    let items: Option<Vec<Item<'_>>> = json::first(&body, "[]state.SetRequest").map_err(common::malformed)?;
+    let items: Option<Vec<Option<Item<'_>>>> =
+        json::first(&body, "[]state.SetRequest").map_err(common::malformed)?;
     let metadata = query::metadata(query);
     let mut sets = Vec::with_capacity(items.as_ref().map_or(0, Vec::len));
     for item in items.unwrap_or_default() {
+        let item = item.unwrap_or_default();
         if item.key.is_empty() {
             return Err(catalogue::key_missing());
         }
@@ -110,17 +113,20 @@ pub(crate) async fn bulk(
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Request {
-        keys: Option<Vec<String>>,
+        #[serde(deserialize_with = "or_default")]
+        keys: Vec<String>,
+        #[serde(deserialize_with = "or_default")]
         parallelism: i32,
-        metadata: Option<BTreeMap<String, String>>,
+        #[serde(deserialize_with = "texts")]
+        metadata: BTreeMap<String, String>,
     }
 
     let store = state.store(store)?;
     let body = limit::read(body).await.map_err(common::malformed_body)?;
-    let json::Object(request): json::Object<Request> =
+    let Object(request): Object<Request> =
         json::first(&body, "http.BulkGetRequest").map_err(common::malformed_body)?;
     let request = BulkGet {
-        keys: request.keys.unwrap_or_default(),
+        keys: request.keys,
         parallelism: request.parallelism,
         metadata: merged(request.metadata, &query::metadata(query)),
     };
@@ -140,26 +146,28 @@ pub(crate) async fn transact(
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Request<'b> {
-        #[serde(borrow)]
-        operations: Option<Vec<json::Object<Operation<'b>>>>,
-        metadata: Option<BTreeMap<String, String>>,
+        #[serde(borrow, deserialize_with = "or_default")]
+        operations: Vec<Object<Operation<'b>>>,
+        #[serde(deserialize_with = "texts")]
+        metadata: BTreeMap<String, String>,
     }
 
-    #[derive(Deserialize)]
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
     struct Operation<'b> {
-        #[serde(default)]
+        #[serde(deserialize_with = "or_default")]
         operation: String,
-        #[serde(default, borrow)]
+        #[serde(borrow)]
         request: Option<&'b RawValue>,
     }
 
     let store = state.store(store)?.transactional()?;
     let body = limit::read(body).await.map_err(common::malformed_body)?;
-    let json::Object(request): json::Object<Request<'_>> =
+    let Object(request): Object<Request<'_>> =
         json::first(&body, "http.stateTransactionRequestBody").map_err(common::malformed_body)?;
     let metadata = query::metadata(query);
     let mut writes = Vec::new();
-    for json::Object(Operation { operation, request }) in request.operations.unwrap_or_default() {
+    for Object(Operation { operation, request }) in request.operations {
         let item = || -> Result<Item<'_>> {
             let text = request.map_or("null", RawValue::get);
             serde_json::from_str::<Option<Item<'_>>>(text)
@@ -273,8 +281,8 @@ fn raw(value: &Bytes) -> Option<Box<RawValue>> {
     serde_json::value::to_raw_value(&text).ok()
 }
 
-fn merged(body: Option<BTreeMap<String, String>>, query: &Metadata) -> Metadata {
-    let mut metadata: Metadata = body.unwrap_or_default().into_iter().collect();
+fn merged(body: BTreeMap<String, String>, query: &Metadata) -> Metadata {
+    let mut metadata: Metadata = body.into_iter().collect();
     metadata.extend(query.iter());
     metadata
 }

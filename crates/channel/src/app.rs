@@ -7,7 +7,6 @@ pub mod gated;
 pub mod grpc;
 pub mod http;
 mod http1;
-mod json;
 
 use crate::body::Body;
 use crate::call::{Call, Reply};

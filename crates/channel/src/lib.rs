@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod error;
 pub mod grpc;
 pub mod h2;
+pub mod json;
 mod path;
 pub mod peer;
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use super::{concurrency, consistency};
 use crate::json;
 use bytes::Bytes;
+use outrigger_channel::json::texts;
 use outrigger_component::metadata::Metadata;
 use outrigger_component::state::{Concurrency, Consistency, Delete, Set};
 use serde::Deserialize;
@@ -20,7 +21,7 @@ pub(super) struct Item<'b> {
     value: Option<&'b RawValue>,
     etag: Option<String>,
     content_type: Option<String>,
-    metadata: Option<BTreeMap<String, String>>,
+    metadata: BTreeMap<String, String>,
     options: Options,
 }
 
@@ -91,7 +92,7 @@ impl<'de> Deserialize<'de> for Item<'de> {
                     } else if is("contentType") {
                         item.content_type = map.next_value()?;
                     } else if is("metadata") {
-                        item.metadata = map.next_value()?;
+                        item.metadata = map.next_value::<Texts>()?.0;
                     } else if is("options") {
                         item.options = map.next_value::<Option<Options>>()?.unwrap_or_default();
                     } else {
@@ -135,6 +136,10 @@ impl<'de> Deserialize<'de> for Options {
         from.deserialize_map(Fields)
     }
 }
+
+/// Metadata; `null` is none, or an empty text.
+#[derive(Deserialize)]
+struct Texts(#[serde(deserialize_with = "texts")] BTreeMap<String, String>);
 
 /// A member's name, borrowed unless it has escapes.
 #[derive(Deserialize)]

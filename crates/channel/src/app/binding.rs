@@ -5,6 +5,7 @@
 //! "data": …}`. Any other answer of an HTTP app asks for nothing.
 
 use crate::error::Error;
+use crate::json::{Object, or_default, texts};
 use bytes::Bytes;
 use outrigger_component::metadata::Metadata;
 use outrigger_component::state::{Concurrency, Consistency, Set};
@@ -130,38 +131,40 @@ fn consistency(options: &StateOptions) -> Consistency {
 }
 
 /// The JSON of an HTTP app that asks for something.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 struct Asked<'b> {
-    #[serde(default)]
+    #[serde(deserialize_with = "or_default")]
     store_name: String,
-    #[serde(default, borrow)]
-    state: Vec<Item<'b>>,
-    #[serde(default)]
+    #[serde(borrow, deserialize_with = "or_default")]
+    state: Vec<Object<Item<'b>>>,
+    #[serde(deserialize_with = "or_default")]
     to: Vec<String>,
-    #[serde(default)]
+    #[serde(deserialize_with = "or_default")]
     concurrency: String,
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     data: Option<&'b RawValue>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Item<'b> {
+    #[serde(deserialize_with = "or_default")]
     key: String,
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     value: Option<&'b RawValue>,
-    #[serde(default)]
     etag: Option<String>,
-    #[serde(default)]
+    #[serde(deserialize_with = "texts")]
     metadata: BTreeMap<String, String>,
-    #[serde(default)]
-    options: Options,
+    options: Object<Options>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Options {
+    #[serde(deserialize_with = "or_default")]
     concurrency: String,
+    #[serde(deserialize_with = "or_default")]
     consistency: String,
 }
 
@@ -177,17 +180,17 @@ impl Asked<'_> {
                 body.slice_ref(raw.get().as_bytes())
             })
         };
-        let states = asked.state.into_iter().map(|item| Set {
+        let states = asked.state.into_iter().map(|Object(item)| Set {
             key: item.key,
             value: value(item.value),
             is_json: true,
             etag: item.etag,
-            concurrency: match item.options.concurrency.as_str() {
+            concurrency: match item.options.0.concurrency.as_str() {
                 "first-write" => Concurrency::FirstWrite,
                 "last-write" => Concurrency::LastWrite,
                 _ => Concurrency::Unspecified,
             },
-            consistency: match item.options.consistency.as_str() {
+            consistency: match item.options.0.consistency.as_str() {
                 "strong" => Consistency::Strong,
                 "eventual" => Consistency::Eventual,
                 _ => Consistency::Unspecified,
@@ -236,10 +239,16 @@ mod tests {
         let reply = of_http(200, Bytes::from(full)).unwrap();
         assert_eq!(reply.follow_up, expected);
         assert_eq!(reply.data, full);
+        let nulls = r#"{"storeName":"s","state":[{"key":"k","etag":null,"metadata":null,"options":null}],
+            "to":null,"concurrency":null,"data":null}"#;
+        let reply = of_http(200, Bytes::from(nulls)).unwrap();
+        assert_eq!(reply.follow_up.states.len(), 1);
         for body in [
             "",
             "OK",
             "[]",
+            r#"{"storeName":"s","state":[["k",1]]}"#,
+            r#"{"storeName":"s","state":[{"key":"k","options":["first-write"]}]}"#,
             r#"{"to": "ann@example.org", "subject": "hi"}"#,
             r#"{"state": [{"key": "k", "value": 1}]}"#,
             r#"{"state": "open"}"#,

@@ -5,8 +5,8 @@
 //! delivered again.
 
 use super::Outcome;
-use super::json::Object;
 use crate::error::Error;
+use crate::json::Object;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -133,12 +133,12 @@ fn quote(out: &mut String, text: &str) {
 /// # Errors
 /// It is no answer to a batch: all entries are delivered again.
 pub fn verdicts(status: u16, body: &[u8], entries: &[Entry]) -> Result<Vec<Verdict>, Error> {
-    #[derive(Deserialize)]
+    #[derive(Default, Deserialize)]
     struct Answer<'a> {
         #[serde(default, borrow)]
         statuses: Option<Vec<Object<Status<'a>>>>,
     }
-    #[derive(Deserialize)]
+    #[derive(Default, Deserialize)]
     struct Status<'a> {
         #[serde(default, rename = "entryId", borrow)]
         id: Cow<'a, str>,

@@ -6,12 +6,12 @@ mod piped;
 
 use super::bulk::{self, BulkEvent, Verdict};
 use super::http1;
-use super::json::Object;
 use super::{AppChannel, Bulk, Outcome, Rule, Subscription, TopicEvent, binding};
 use crate::body::Body;
 use crate::call::{Call, Reply, Status};
 use crate::error::Error;
 use crate::h2;
+use crate::json::{Object, or_default, texts};
 use crate::path;
 use crate::wire;
 use bytes::Bytes;
@@ -23,6 +23,7 @@ use outrigger_daemon::metrics;
 use outrigger_daemon::tasks::Spawner;
 use outrigger_daemon::trace::Context;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -302,9 +303,9 @@ impl AppChannel for HttpApp {
 
     /// COMPAT(pkg/channel/http/http_channel.go GetAppConfig): any status but 200 is no answer.
     async fn hosted(&self) -> Result<Vec<String>, Error> {
-        #[derive(Deserialize)]
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
         struct Config {
-            #[serde(default)]
             entities: Option<Vec<String>>,
         }
         let (status, body) = self.ask("/dapr/config").await?;
@@ -410,7 +411,7 @@ impl AppChannel for HttpApp {
 /// What an HTTP app's answer to an event means.
 /// COMPAT(pkg/runtime/subscription/postman/http/http.go).
 fn outcome(status: u16, body: &[u8]) -> Result<Outcome, Error> {
-    #[derive(Deserialize)]
+    #[derive(Default, Deserialize)]
     struct Answer<'a> {
         #[serde(default, borrow)]
         status: std::borrow::Cow<'a, str>,
@@ -443,37 +444,46 @@ fn outcome(status: u16, body: &[u8]) -> Result<Outcome, Error> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Declared {
-    #[serde(rename = "pubsubname", alias = "pubsubName")]
+    #[serde(rename = "pubsubname", alias = "pubsubName", deserialize_with = "or_default")]
     pubsub: String,
+    #[serde(deserialize_with = "or_default")]
     topic: String,
-    #[serde(alias = "deadLetterTopic")]
+    #[serde(deserialize_with = "or_default")]
     dead_letter_topic: String,
-    metadata: std::collections::BTreeMap<String, String>,
+    #[serde(deserialize_with = "texts")]
+    metadata: BTreeMap<String, String>,
+    #[serde(deserialize_with = "or_default")]
     route: String,
-    routes: Routes,
-    bulk_subscribe: DeclaredBulk,
+    routes: Object<Routes>,
+    bulk_subscribe: Object<DeclaredBulk>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Routes {
-    rules: Vec<DeclaredRule>,
+    #[serde(deserialize_with = "or_default")]
+    rules: Vec<Object<DeclaredRule>>,
+    #[serde(deserialize_with = "or_default")]
     default: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct DeclaredRule {
-    #[serde(rename = "match")]
+    #[serde(rename = "match", deserialize_with = "or_default")]
     expression: String,
+    #[serde(deserialize_with = "or_default")]
     path: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct DeclaredBulk {
+    #[serde(deserialize_with = "or_default")]
     enabled: bool,
+    #[serde(deserialize_with = "or_default")]
     max_messages_count: i32,
+    #[serde(deserialize_with = "or_default")]
     max_await_duration_ms: i32,
 }
 
@@ -492,19 +502,19 @@ impl Declared {
     }
 
     fn into_subscription(self) -> Subscription {
-        let mut rules: Vec<Rule> = self
-            .routes
+        let (Object(routes), Object(bulk)) = (self.routes, self.bulk_subscribe);
+        let mut rules: Vec<Rule> = routes
             .rules
             .into_iter()
-            .map(|rule| Rule {
+            .map(|Object(rule)| Rule {
                 expression: rule.expression,
                 path: rule.path,
             })
             .collect();
-        let default = if self.routes.default.is_empty() {
+        let default = if routes.default.is_empty() {
             self.route
         } else {
-            self.routes.default
+            routes.default
         };
         if !default.is_empty() {
             rules.push(Rule {
@@ -519,9 +529,9 @@ impl Declared {
             rules,
             dead_letter_topic: self.dead_letter_topic,
             bulk: Bulk {
-                enabled: self.bulk_subscribe.enabled,
-                max_messages: self.bulk_subscribe.max_messages_count,
-                max_await_ms: self.bulk_subscribe.max_await_duration_ms,
+                enabled: bulk.enabled,
+                max_messages: bulk.max_messages_count,
+                max_await_ms: bulk.max_await_duration_ms,
             },
         }
     }

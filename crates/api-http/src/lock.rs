@@ -73,8 +73,7 @@ async fn read(body: Body) -> Result<Asked> {
     if body.is_empty() {
         return Ok(Asked::default());
     }
-    let Object(asked) =
-        json::first(&body, "runtimev1pb.LockRequest").map_err(common::malformed_body)?;
+    let Object(asked) = json::first(&body, "runtimev1pb.LockRequest").map_err(common::malformed_body)?;
     Ok(asked)
 }
 

@@ -89,7 +89,10 @@ mod tests {
     #[test]
     fn objects_only_and_null_is_nothing() {
         for (text, expected) in [
-            (r#"{"name":"n","labels":{"a":"b"},"inner":{"count":7}}"#, Some(("n", "a=b", 7))),
+            (
+                r#"{"name":"n","labels":{"a":"b"},"inner":{"count":7}}"#,
+                Some(("n", "a=b", 7)),
+            ),
             (r#"{"name":null,"labels":null,"inner":null}"#, Some(("", "", 0))),
             (r#"{"labels":{"a":null},"other":[1]}"#, Some(("", "a=", 0))),
             ("null", Some(("", "", 0))),
@@ -102,11 +105,16 @@ mod tests {
         ] {
             let read: Option<Object<Order>> = serde_json::from_str(text).map(Some).unwrap_or_default();
             let seen = read.map(|Object(order)| {
-                let labels: Vec<String> =
-                    order.labels.iter().map(|(name, text)| format!("{name}={text}")).collect();
+                let labels: Vec<String> = order
+                    .labels
+                    .iter()
+                    .map(|(name, text)| format!("{name}={text}"))
+                    .collect();
                 (order.name, labels.join(" "), order.inner.0.count)
             });
-            let seen = seen.as_ref().map(|(name, labels, count)| (&**name, &**labels, *count));
+            let seen = seen
+                .as_ref()
+                .map(|(name, labels, count)| (&**name, &**labels, *count));
             assert_eq!(seen, expected, "{text}");
         }
     }

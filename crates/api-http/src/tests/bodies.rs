@@ -72,13 +72,21 @@ async fn null_is_nothing() {
     let bench = Bench::new(Config::default()).await;
     let status = |code: &'static str| format!(r#""errorCode":"{code}""#);
     for (line, body, (expected, code)) in [
-        ("POST /v1.0/bindings/b", "null", (500, "ERR_INVOKE_OUTPUT_BINDING")),
+        (
+            "POST /v1.0/bindings/b",
+            "null",
+            (500, "ERR_INVOKE_OUTPUT_BINDING"),
+        ),
         (
             "POST /v1.0/bindings/b",
             r#"{"operation":"delete","data":null,"metadata":{"x":null}}"#,
             (204, ""),
         ),
-        ("POST /v1.0/bindings/b", r#"{"operation":null}"#, (500, "ERR_INVOKE_OUTPUT_BINDING")),
+        (
+            "POST /v1.0/bindings/b",
+            r#"{"operation":null}"#,
+            (500, "ERR_INVOKE_OUTPUT_BINDING"),
+        ),
         ("POST /v1.0/state/s", "[null]", MALFORMED),
         (
             "POST /v1.0/state/s",

@@ -110,14 +110,10 @@ impl Feed {
         while let Some(out) = self.out.clone() {
             let room = self.book.held() < self.limit;
             tokio::select! {
-                () = self.ledger.more.notified() => self.tell_settled().await,
-                message = self.joined.messages.next(), if room => match message {
-                    Some(message) => self.take(message, &out).await,
-                    // The client library has closed the connection for good.
-                    None => break,
-                },
-                _ = self.working.tick() => self.tell_working().await,
-                () = sleep_until(self.check) => self.look().await,
+                // What is rare goes first: messages and what was settled may be there all the time.
+                biased;
+                () = out.closed() => break,
+                () = ended(&mut closed) => break,
                 changed = connected.changed() => {
                     // Whatever was not said before the connection was lost may be unknown; the consumer, too.
                     if changed.is_err() {
@@ -125,8 +121,14 @@ impl Feed {
                     }
                     self.check = Instant::now();
                 }
-                () = out.closed() => break,
-                () = ended(&mut closed) => break,
+                () = sleep_until(self.check) => self.look().await,
+                _ = self.working.tick() => self.tell_working().await,
+                () = self.ledger.more.notified() => self.tell_settled().await,
+                message = self.joined.messages.next(), if room => match message {
+                    Some(message) => self.take(message, &out).await,
+                    // The client library has closed the connection for good.
+                    None => break,
+                },
             }
         }
         self.leave().await;
@@ -168,9 +170,16 @@ impl Feed {
     }
 
     async fn tell_settled(&mut self) {
-        let settled =
-            std::mem::take(&mut *self.ledger.settled.lock().unwrap_or_else(PoisonError::into_inner));
-        let leaving = self.ledger.leaving.load(Ordering::Acquire);
+        let (settled, leaving) = {
+            let mut settled = self.ledger.settled.lock().unwrap_or_else(PoisonError::into_inner);
+            let leaving = self.ledger.leaving.load(Ordering::Acquire);
+            if leaving && self.out.is_some() {
+                // INVARIANT: what is left behind is given back when the server knows that we have left, not before: it would
+                // come here again, on its way when the subscription ends, and to nobody until `ackWait` is over.
+                return;
+            }
+            (std::mem::take(&mut *settled), leaving)
+        };
         for (token, outcome) in settled {
             if let Some(tell) = self.book.settled(token, outcome, leaving) {
                 self.tell(tell).await;
@@ -263,6 +272,7 @@ impl Feed {
                 }
             }
         }
+        self.tell_settled().await;
         while self.book.held() > 0 {
             tokio::select! {
                 () = self.ledger.more.notified() => self.tell_settled().await,

@@ -4,6 +4,7 @@ use super::{Nature, Order};
 use futures::StreamExt as _;
 use outrigger_component::metadata::Metadata;
 use outrigger_component::pubsub::{Delivery, Outcome, Outgoing, PubSub, Subscribe, Subscription};
+use std::panic::Location;
 use std::time::Duration;
 
 /// That something does not come is believed after this time.
@@ -52,6 +53,7 @@ impl Sender<'_> {
 }
 
 pub(super) struct Inbox {
+    topic: String,
     pub deliveries: futures::stream::BoxStream<'static, Delivery>,
     pub concurrency: usize,
     nature: Nature,
@@ -70,46 +72,60 @@ impl Inbox {
         // Brokers whose members are told later what is theirs do not say when.
         tokio::time::sleep(nature.joining).await;
         Self {
+            topic,
             deliveries,
             concurrency,
             nature,
         }
     }
 
-    pub(super) async fn next(&mut self) -> Delivery {
-        self.next_within(self.nature.patience).await
+    #[track_caller]
+    pub(super) fn next(&mut self) -> impl Future<Output = Delivery> {
+        self.next_within(self.nature.patience, Location::caller())
     }
 
     /// What may be a redelivery.
-    pub(super) async fn again(&mut self) -> Delivery {
-        self.next_within(self.nature.patience + self.nature.redelivery)
-            .await
+    #[track_caller]
+    pub(super) fn again(&mut self) -> impl Future<Output = Delivery> {
+        let time = self.nature.patience + self.nature.redelivery;
+        self.next_within(time, Location::caller())
     }
 
-    async fn next_within(&mut self, time: Duration) -> Delivery {
-        let next = tokio::time::timeout(time, self.deliveries.next()).await;
-        next.expect("a delivery in time")
-            .expect("the subscription goes on")
+    /// `case` is who waits, for whoever reads that it did so in vain.
+    async fn next_within(&mut self, time: Duration, case: &Location<'_>) -> Delivery {
+        match tokio::time::timeout(time, self.deliveries.next()).await {
+            Ok(Some(delivery)) => delivery,
+            Ok(None) => panic!("{case}: the subscription to {} ends", self.topic),
+            Err(_) => panic!("{case}: nothing comes of {} within {time:?}", self.topic),
+        }
     }
 
-    pub(super) async fn expect(&mut self, content: &str) {
-        let delivery = self.next().await;
-        assert_eq!(text(&delivery), content);
-        delivery.settle(Outcome::Ack);
+    #[track_caller]
+    pub(super) fn expect(&mut self, content: &str) -> impl Future<Output = ()> {
+        let case = Location::caller();
+        async move {
+            let delivery = self.next_within(self.nature.patience, case).await;
+            assert_eq!(text(&delivery), content, "{case}");
+            delivery.settle(Outcome::Ack);
+        }
     }
 
     /// The next texts, acknowledged; sorted where there is no order.
-    pub(super) async fn take(&mut self, count: usize) -> Vec<String> {
-        let mut contents = Vec::new();
-        for _ in 0..count {
-            let delivery = self.next().await;
-            contents.push(text(&delivery));
-            delivery.settle(Outcome::Ack);
+    #[track_caller]
+    pub(super) fn take(&mut self, count: usize) -> impl Future<Output = Vec<String>> {
+        let case = Location::caller();
+        async move {
+            let mut contents = Vec::new();
+            for _ in 0..count {
+                let delivery = self.next_within(self.nature.patience, case).await;
+                contents.push(text(&delivery));
+                delivery.settle(Outcome::Ack);
+            }
+            if self.nature.order == Order::None {
+                contents.sort();
+            }
+            contents
         }
-        if self.nature.order == Order::None {
-            contents.sort();
-        }
-        contents
     }
 
     pub(super) async fn quiet(&mut self, why: &str) {

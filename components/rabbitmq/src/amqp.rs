@@ -45,8 +45,17 @@ pub(crate) enum Failure {
     #[error("{0} is longer than the 255 bytes that AMQP allows")]
     TooLong(&'static str),
     /// The server took no responsibility for a message.
-    #[error("did not receive confirmation of publishing")]
+    #[error(
+        "did not receive confirmation of publishing: the broker refused the message (a queue that takes no more has the \
+         overflow reject-publish; the broker's log says whether it is something else)"
+    )]
     Refused,
+    /// In the server's own words.
+    #[error(
+        "the broker takes no messages at present: {0} (it goes on by itself when it has memory and disk again; \
+         rabbitmq-diagnostics alarms says what is missing)"
+    )]
+    Blocked(String),
     #[error("the connection was closed")]
     Ended,
 }

@@ -15,10 +15,11 @@ use outrigger_daemon::drain::Watch;
 use outrigger_daemon::log::Log;
 use outrigger_daemon::tasks::Spawner;
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OnceCell, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 /// COMPAT(components-contrib pubsub/rabbitmq): how often a message is sent before its publisher is told.
@@ -27,6 +28,8 @@ const ATTEMPTS: u32 = 3;
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a message may take until the broker has confirmed it.
 const CONFIRM_PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may wait for a broker that says that it takes no messages.
+const BLOCKED_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Where connections come from.
 pub(crate) struct Broker {
@@ -97,7 +100,7 @@ impl Broker {
             let stream = stream.map_err(|failure| Failure::Lost(failure.to_string()))?;
             Connection::open(stream, &self.login, &self.spawner).await
         };
-        tokio::time::timeout(self.timeout, connecting)
+        timeout(self.timeout, connecting)
             .await
             .unwrap_or(Err(Failure::Silent(self.timeout)))
     }
@@ -149,18 +152,9 @@ impl Publisher {
         let mut attempt = 1;
         loop {
             let link = self.link().await?;
-            let publishing = tokio::time::timeout(CONFIRM_PATIENCE, link.publish(message));
-            let failure = match publishing.await {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(failure)) => failure,
-                Err(_) => {
-                    return Err(match link.connection.blocked() {
-                        Some(reason) => {
-                            Failure::Lost(format!("the broker takes no messages at present: {reason}"))
-                        }
-                        None => Failure::Silent(CONFIRM_PATIENCE),
-                    });
-                }
+            let failure = match link.publish_in_time(message).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => failure,
             };
             if attempt >= ATTEMPTS || !may_pass(&failure) {
                 return Err(failure);
@@ -185,7 +179,7 @@ impl Publisher {
     async fn link(&self) -> Result<Arc<Link>, Failure> {
         let mut line = self.line.clone();
         let settled = line.wait_for(|line| !matches!(line, Line::Down(_)));
-        let now = match tokio::time::timeout(CONNECTION_PATIENCE, settled).await {
+        let now = match timeout(CONNECTION_PATIENCE, settled).await {
             Ok(settled) => settled.map_or(Line::Over, |line| line.clone()),
             Err(_) => self.line.borrow().clone(),
         };
@@ -201,7 +195,7 @@ impl Publisher {
         let mut line = self.line.clone();
         let other = line.wait_for(|line| !matches!(line, Line::Up(now) if Arc::ptr_eq(now, link)));
         // When it takes too long, the next attempt finds out.
-        let _late = tokio::time::timeout(CONNECTION_PATIENCE, other).await;
+        let _late = timeout(CONNECTION_PATIENCE, other).await;
     }
 }
 
@@ -217,6 +211,27 @@ impl Link {
             connection,
             declared: Mutex::default(),
         })
+    }
+
+    /// A broker that is short of memory or disk reads nothing from those who publish: it says so when a message is on its
+    /// way already, which is then taken later. Those who come after that are not sent.
+    async fn publish_in_time(&self, message: &Message<'_>) -> Result<(), Failure> {
+        if self.connection.blocked().is_some() {
+            self.connection.open_to_messages(BLOCKED_PATIENCE).await?;
+        }
+        let mut publishing = pin!(self.publish(message));
+        if let Ok(published) = timeout(BLOCKED_PATIENCE, &mut publishing).await {
+            return published;
+        }
+        if let Some(reason) = self.connection.blocked() {
+            return Err(Failure::Blocked(reason));
+        }
+        let rest = CONFIRM_PATIENCE.saturating_sub(BLOCKED_PATIENCE);
+        match (timeout(rest, publishing).await, self.connection.blocked()) {
+            (Ok(published), _) => published,
+            (Err(_), Some(reason)) => Err(Failure::Blocked(reason)),
+            (Err(_), None) => Err(Failure::Silent(CONFIRM_PATIENCE)),
+        }
     }
 
     async fn publish(&self, message: &Message<'_>) -> Result<(), Failure> {

@@ -14,6 +14,7 @@ pub(crate) fn kind(failure: &Failure) -> Kind {
         Failure::Lost(_) | Failure::Ended | Failure::Refused => Kind::Unavailable,
         Failure::Silent(_) => Kind::Timeout,
         Failure::Login => Kind::PermissionDenied,
+        Failure::Blocked(_) => Kind::Exhausted,
         Failure::NotAmqp | Failure::TooLong(_) => Kind::Invalid,
         Failure::Malformed(_) => Kind::Internal,
         Failure::Closed { code, .. } => match code {

@@ -94,7 +94,23 @@ impl Connection {
 
     /// Why the server takes no messages at present, if it said so.
     pub(crate) fn blocked(&self) -> Option<String> {
-        self.shared.blocked()
+        self.shared.blocked.borrow().clone()
+    }
+
+    /// Returns when the server takes messages.
+    ///
+    /// # Errors
+    /// It does not within `patience`, or the connection is gone.
+    pub(crate) async fn open_to_messages(&self, patience: Duration) -> Result<(), Failure> {
+        let mut blocked = self.shared.blocked.subscribe();
+        let open = tokio::time::timeout(patience, blocked.wait_for(Option::is_none));
+        tokio::select! {
+            open = open => match (open, self.blocked()) {
+                (Err(_), Some(reason)) => Err(Failure::Blocked(reason)),
+                _ => Ok(()),
+            },
+            failure = self.ended() => Err(failure),
+        }
     }
 }
 

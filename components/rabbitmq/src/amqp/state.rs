@@ -27,6 +27,8 @@ pub(super) struct Shared {
     pub farewell: Notify,
     pub credit: Arc<Semaphore>,
     pub end: watch::Sender<Option<Failure>>,
+    /// Why the server takes no messages at present, if it said so.
+    pub blocked: watch::Sender<Option<String>>,
     pub longest_frame: usize,
     channels: u16,
 }
@@ -40,7 +42,6 @@ struct State {
     /// We have.
     closing: bool,
     dead: Option<Failure>,
-    blocked: Option<String>,
 }
 
 /// What is to be written, in order.
@@ -110,6 +111,7 @@ impl Shared {
             farewell: Notify::new(),
             credit: Arc::new(Semaphore::new(CREDIT as usize)),
             end: watch::Sender::new(None),
+            blocked: watch::Sender::new(None),
             longest_frame,
             channels: channels.min(CHANNELS),
         }
@@ -293,11 +295,6 @@ impl Shared {
         self.state().dead.clone().unwrap_or(Failure::Ended)
     }
 
-    /// Why the server takes no messages at present, if it said so.
-    pub(super) fn blocked(&self) -> Option<String> {
-        self.state().blocked.clone()
-    }
-
     /// Takes in one frame.
     pub(super) fn take(&self, frame: Frame) -> Result<Then, Failure> {
         let Frame {
@@ -315,13 +312,7 @@ impl Shared {
 
     fn method(&self, channel: u16, method: Method) -> Result<Then, Failure> {
         let mut state = self.state();
-        let State {
-            out,
-            slots,
-            last,
-            blocked,
-            ..
-        } = &mut *state;
+        let State { out, slots, last, .. } = &mut *state;
         match method {
             Method::Close { code, text } => {
                 *last = Some(Failure::Closed { code, text });
@@ -331,8 +322,8 @@ impl Shared {
                 return Ok(Then::Stop);
             }
             Method::CloseOk => return Err(Failure::Ended),
-            Method::Blocked { reason } => *blocked = Some(reason),
-            Method::Unblocked => *blocked = None,
+            Method::Blocked { reason } => drop(self.blocked.send_replace(Some(reason))),
+            Method::Unblocked => drop(self.blocked.send_replace(None)),
             Method::ChannelClose { code, text } => {
                 method::close_ok(&mut out.tail, channel);
                 let slot = slots.remove(&channel);

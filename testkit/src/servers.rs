@@ -6,12 +6,14 @@
 pub mod etcd;
 pub mod kafka;
 pub mod mariadb;
+mod maven;
 pub mod memcached;
 pub mod mosquitto;
 pub mod nats;
 pub mod postgresql;
 pub mod rabbitmq;
 pub mod redis;
+pub mod schema_registry;
 pub mod zipkin;
 
 use std::net::TcpListener;

@@ -7,6 +7,7 @@ use crate::dial::Dialer;
 use crate::failure::Failure;
 use crate::headers::Headers;
 use crate::producer::{self, Answer, Producer};
+use crate::values::{Format, Values};
 use bytes::Bytes;
 use outrigger_component::error::Result;
 use outrigger_daemon::drain;
@@ -24,9 +25,10 @@ pub(crate) struct Client {
     producer: Mutex<Option<Arc<Producer>>>,
     pub consumer: Consumer,
     pub headers: Headers,
+    pub values: Values,
     pub spawner: Spawner,
     tasks: Tasks,
-    log: Log,
+    pub log: Log,
 }
 
 impl Client {
@@ -76,6 +78,7 @@ impl Client {
                 escape: settings.escape_headers,
                 exclude: settings.exclude,
             },
+            values: Values::new(settings.values, &spawner),
             spawner,
             tasks,
             log: log.clone(),
@@ -103,7 +106,12 @@ impl Client {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let producer = producer.ok_or(Failure::Closed)?;
-        let (place, record) = self.headers.record(data, metadata)?;
+        let (place, mut record, format) = self.headers.record(data, metadata)?;
+        if format == Format::Avro
+            && let Some(value) = &record.value
+        {
+            record.value = Some(self.values.encode(topic, value).await?);
+        }
         producer.send(topic, place, record).await
     }
 

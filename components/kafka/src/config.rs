@@ -5,9 +5,12 @@
 #[cfg(test)]
 mod tests;
 
+use crate::avro::Json;
 use crate::consumer::assign::Strategy;
 use crate::dial::{Login, Mechanism};
 use crate::oauth;
+use crate::registry;
+use crate::values;
 use crate::wire::compress::Compression;
 use crate::wire::data::End;
 use outrigger_component::error::{Error, Kind, Result};
@@ -32,6 +35,8 @@ const BUFFER: usize = 256;
 const FETCH_MIN: i32 = 1;
 const FETCH_DEFAULT: i32 = 1 << 20;
 const MESSAGE_BYTES: usize = 1 << 20;
+/// How long the newest schema of a subject counts as the newest.
+const LATEST_SCHEMA: Duration = Duration::from_mins(5);
 const PRODUCER_RETRIES: u32 = 5;
 
 #[derive(Debug, Default, Deserialize)]
@@ -82,6 +87,15 @@ pub(crate) struct Config {
     producer_retry_max: Option<i64>,
     #[serde(rename = "schemaRegistryURL")]
     schema_registry_url: String,
+    #[serde(rename = "schemaRegistryAPIKey")]
+    schema_registry_api_key: String,
+    #[serde(rename = "schemaRegistryAPISecret")]
+    schema_registry_api_secret: Hidden,
+    schema_caching_enabled: Option<bool>,
+    #[serde(rename = "schemaLatestVersionCacheTTL")]
+    schema_latest_version_cache_ttl: Span,
+    #[serde(rename = "useAvroJSON")]
+    use_avro_json: bool,
     exclude_header_meta_regex: String,
 
     /// Binding only: where events are published.
@@ -121,6 +135,7 @@ pub(crate) struct Settings {
     pub max_message_bytes: usize,
     pub escape_headers: bool,
     pub exclude: Option<Regex>,
+    pub values: values::Settings,
 }
 
 impl Config {
@@ -132,9 +147,6 @@ impl Config {
     pub(crate) fn check(&self, app_id: &str, retry_refused: bool, log: &Log) -> Result<Settings> {
         if self.brokers.is_empty() {
             return Err(Error::invalid("kafka error: missing 'brokers' attribute"));
-        }
-        if !self.schema_registry_url.is_empty() {
-            return Err(missing("metadata schemaRegistryURL: a schema registry for Kafka"));
         }
         let brokers = self
             .brokers
@@ -189,7 +201,52 @@ impl Config {
                 .unwrap_or(MESSAGE_BYTES),
             escape_headers: self.escape_headers,
             exclude,
+            values: values::Settings {
+                registry: self.registry()?,
+                json: if self.use_avro_json {
+                    Json::Avro
+                } else {
+                    Json::Plain
+                },
+            },
         })
+    }
+
+    fn registry(&self) -> Result<Option<registry::Settings>> {
+        let url = self.schema_registry_url.trim_end_matches('/');
+        if url.is_empty() {
+            return Ok(None);
+        }
+        let wrong = |what| Error::invalid(format!("kafka error: metadata schemaRegistryURL {what}"));
+        let uri: http::Uri = url.parse().map_err(|_| wrong("is no URL"))?;
+        let trust = match uri.scheme_str() {
+            Some("http") => Trust::Nobody,
+            Some("https") if self.ca_cert.is_empty() => Trust::System,
+            Some("https") => Trust::SystemAnd(ca(&self.ca_cert)),
+            _ => return Err(wrong("must begin with http:// or https://")),
+        };
+        if uri
+            .authority()
+            .is_none_or(|authority| authority.as_str().contains('@'))
+            || uri.query().is_some()
+        {
+            return Err(wrong(
+                "must be a host and a path: who we are belongs into schemaRegistryAPIKey and schemaRegistryAPISecret",
+            ));
+        }
+        let tls = tls::client(&tls::Client {
+            trust,
+            identity: None,
+            protocols: &[],
+        });
+        let key = Some(self.schema_registry_api_key.clone()).filter(|key| !key.is_empty());
+        Ok(Some(registry::Settings {
+            url: url.to_owned(),
+            login: key.map(|key| (key, self.schema_registry_api_secret.clone())),
+            caching: self.schema_caching_enabled.unwrap_or(true),
+            latest_lasts: self.schema_latest_version_cache_ttl.or(LATEST_SCHEMA),
+            tls: tls.map_err(|error| Error::caused(Kind::Invalid, "kafka error: schema registry", error))?,
+        }))
     }
 
     /// The kind of authentication, in lower case.

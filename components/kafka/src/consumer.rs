@@ -54,7 +54,7 @@ pub(crate) struct Consumer {
 
 /// A message, and what its outcome is told to.
 pub(crate) struct Received {
-    pub topic: String,
+    pub topic: Arc<str>,
     pub partition: i32,
     pub message: Found,
     pub outcomes: Arc<dyn Settle>,

@@ -26,6 +26,8 @@ pub(crate) enum Failure {
     Strange { address: String, cause: String },
     #[error("kafka: {what}: {code}")]
     Code { what: String, code: Code },
+    #[error("schema registry at {url}: {cause}")]
+    Registry { url: String, kind: Kind, cause: String },
     #[error("kafka: {0}")]
     Invalid(String),
     #[error("kafka: {0}")]
@@ -54,6 +56,7 @@ impl Failure {
             | Self::Strange { .. }
             | Self::NoLeader(_) => true,
             Self::Code { code, .. } => code.is_passing(),
+            Self::Registry { kind, .. } => matches!(kind, Kind::Unavailable | Kind::Timeout),
             Self::Login { .. } | Self::Invalid(_) | Self::TooLarge(_) | Self::Closed => false,
         }
     }
@@ -71,6 +74,7 @@ impl From<Failure> for Error {
             Failure::Login { .. } => Kind::PermissionDenied,
             Failure::Slow { .. } => Kind::Timeout,
             Failure::Code { code, .. } => code.kind(),
+            Failure::Registry { kind, .. } => *kind,
             Failure::Invalid(_) => Kind::Invalid,
             Failure::TooLarge(_) => Kind::Exhausted,
         };

@@ -5,6 +5,7 @@
 
 use crate::failure::Failure;
 use crate::producer::partition::Place;
+use crate::values::{Format, VALUE_SCHEMA_TYPE};
 use crate::wire::batch::{Found, Record};
 use bytes::Bytes;
 use outrigger_component::metadata::Metadata;
@@ -31,7 +32,7 @@ pub(crate) struct Headers {
 }
 
 impl Headers {
-    /// A record, and where it is to go.
+    /// A record, where it is to go, and what its value is to be.
     ///
     /// # Errors
     /// When metadata is wrong.
@@ -39,8 +40,9 @@ impl Headers {
         &self,
         data: Bytes,
         metadata: impl Iterator<Item = (&'a str, &'a str)>,
-    ) -> Result<(Place, Record), Failure> {
+    ) -> Result<(Place, Record, Format), Failure> {
         let mut place = Place::Any;
+        let mut format = Format::default();
         let mut record = Record {
             // What is `null` in JSON is a tombstone, which deletes a key of a compacted topic.
             value: (&data[..] != b"null").then_some(data),
@@ -55,11 +57,7 @@ impl Headers {
                     }
                 }
                 PARTITION_NUMBER => place = Place::Number(number(value)?),
-                "valueSchemaType" if !value.eq_ignore_ascii_case("none") => {
-                    return Err(Failure::Invalid(format!(
-                        "metadata valueSchemaType {value:?}: schemas are not available in this version of Outrigger"
-                    )));
-                }
+                _ if name.eq_ignore_ascii_case(VALUE_SCHEMA_TYPE) => format = Format::named(value)?,
                 _ => {}
             }
             if !self.excludes(name) {
@@ -69,7 +67,7 @@ impl Headers {
                 ));
             }
         }
-        Ok((place, record))
+        Ok((place, record, format))
     }
 
     pub(crate) fn metadata(&self, topic: &str, partition: i32, found: &Found) -> Metadata {

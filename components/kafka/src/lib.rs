@@ -3,9 +3,12 @@
 //! From the wire up: [`wire`] is bytes and layouts, [`connection`] requests and answers, [`cluster`] who leads what,
 //! [`producer`] and [`consumer`] one task per component and per subscription.
 //!
-//! Deliberately absent for now, each with an error that names it: a schema registry, AWS IAM, signed assertions. Never to
+//! Beside them, [`values`] writes and reads Avro by schemas of a [`registry`].
+//!
+//! Deliberately absent for now, each with an error that names it: AWS IAM, signed assertions. Never to
 //! come: transactions, and exactly-once across topics, which the runtime's seam cannot express.
 
+mod avro;
 mod binding;
 mod client;
 mod cluster;
@@ -19,7 +22,9 @@ mod oauth;
 mod options;
 mod producer;
 mod pubsub;
+mod registry;
 mod scram;
+mod values;
 mod wire;
 
 use options::{BINDING, CLIENT, CONSUMER, LOGIN, PRODUCER};

@@ -42,12 +42,32 @@ pub(crate) const CLIENT: &[Opt] = &[
         NONE,
         "metadata whose name matches does not become a header, nor the other way round",
     ),
-    opt("schemaRegistryURL", NONE, "not available: refused"),
-    opt("schemaRegistryAPIKey", NONE, "not available"),
-    opt("schemaRegistryAPISecret", NONE, "not available"),
-    opt("schemaCachingEnabled", "true", "not available"),
-    opt("schemaLatestVersionCacheTTL", "5m", "not available"),
-    opt("useAvroJSON", "false", "not available"),
+    opt(
+        "schemaRegistryURL",
+        NONE,
+        "of a schema registry that speaks Confluent's protocol, for values with `valueSchemaType`",
+    ),
+    opt("schemaRegistryAPIKey", NONE, "user towards the schema registry"),
+    opt(
+        "schemaRegistryAPISecret",
+        NONE,
+        "password towards the schema registry",
+    ),
+    opt(
+        "schemaCachingEnabled",
+        "true",
+        "whether schemas are remembered; without, each message asks the registry",
+    ),
+    opt(
+        "schemaLatestVersionCacheTTL",
+        "5m",
+        "how long the newest schema of a topic counts as the newest",
+    ),
+    opt(
+        "useAvroJSON",
+        "false",
+        "JSON of Avro values names the branches of unions: `{\"string\": \"x\"}`",
+    ),
 ];
 
 pub(crate) const LOGIN: &[Opt] = &[

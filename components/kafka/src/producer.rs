@@ -386,11 +386,7 @@ impl Task {
         if load.names.is_empty() {
             return;
         }
-        let batches: ByTopic<_> = load
-            .batches
-            .into_iter()
-            .map(|(topic, batches)| (topic.to_string(), batches))
-            .collect();
+        let batches: ByTopic<_> = load.batches.into_iter().collect();
         let request = Produce {
             acks: self.settings.acks,
             timeout: REPLICAS,
@@ -476,7 +472,7 @@ impl Task {
         let answered: HashMap<(&str, i32), i16> = match &outcome {
             Ok(topics) => topics
                 .iter()
-                .flat_map(|(topic, of)| of.iter().map(|one| ((topic.as_str(), one.partition), one.code)))
+                .flat_map(|(topic, of)| of.iter().map(|one| ((&**topic, one.partition), one.code)))
                 .collect(),
             Err(_) => HashMap::new(),
         };

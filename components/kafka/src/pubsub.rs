@@ -3,11 +3,15 @@
 //! Messages of a partition are handed out one at a time, in order; those of different partitions side by side. For a
 //! subscription in bulk, as many of a partition as fill two batches.
 
+mod avro;
+
 use crate::client::{Client, published};
 use crate::config::Config;
 use crate::consumer::Received;
 use crate::failure::Failure;
 use crate::headers::Headers;
+use crate::values::{Format, VALUE_SCHEMA_TYPE};
+use bytes::Bytes;
 use futures::StreamExt as _;
 use outrigger_component::Component;
 use outrigger_component::error::{Error, Result};
@@ -104,27 +108,32 @@ impl PubSub for Kafka {
     }
 
     async fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription> {
-        if let Some(kind) = subscribe.metadata.get_any_case("valueSchemaType")
-            && !kind.is_empty()
-            && !kind.eq_ignore_ascii_case("none")
-        {
-            return Err(Error::unsupported(&format!(
-                "valueSchemaType {kind} of the subscription to topic {}: a schema registry",
-                subscribe.topic
-            )));
-        }
+        let format = subscribe
+            .metadata
+            .get_any_case(VALUE_SCHEMA_TYPE)
+            .unwrap_or_default();
+        let format = Format::named(format)?;
+        self.client.values.check(format)?;
         let most = subscribe.batch.saturating_mul(2).max(1);
         let client = Arc::clone(&self.client);
         let received = client.consumer.subscribe(vec![subscribe.topic], most).await?;
-        let deliveries = received.map(move |received| deliver(&client.headers, received));
+        let deliveries = match format {
+            Format::Plain => received
+                .map(move |received| {
+                    let data = Headers::data(&received.message);
+                    deliver(&client.headers, received, data)
+                })
+                .boxed(),
+            Format::Avro => avro::deliveries(received, client),
+        };
         Ok(Subscription {
-            deliveries: deliveries.boxed(),
+            deliveries,
             concurrency: CONCURRENCY.max(most),
         })
     }
 }
 
-fn deliver(headers: &Headers, received: Received) -> Delivery {
+fn deliver(headers: &Headers, received: Received, data: Bytes) -> Delivery {
     let Received {
         topic,
         partition,
@@ -134,8 +143,8 @@ fn deliver(headers: &Headers, received: Received) -> Delivery {
     } = received;
     let metadata = headers.metadata(&topic, partition, &message);
     let incoming = Incoming {
-        topic,
-        data: Headers::data(&message),
+        topic: topic.to_string(),
+        data,
         content_type: None,
         metadata,
     };

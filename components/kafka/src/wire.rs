@@ -13,6 +13,7 @@ pub(crate) mod group;
 pub(crate) mod setup;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::sync::Arc;
 
 /// Bytes that are not what they should be; says which part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -149,6 +150,15 @@ impl Take {
     /// Absent counts as empty.
     pub(crate) fn text(&mut self) -> Result<String, Malformed> {
         self.text_or_none().map(Option::unwrap_or_default)
+    }
+
+    /// A text that many will hold.
+    pub(crate) fn name(&mut self) -> Result<Arc<str>, Malformed> {
+        let length = self.i16()?;
+        let bytes = self.part(length.into())?.unwrap_or_default();
+        std::str::from_utf8(&bytes)
+            .map(Arc::from)
+            .map_err(|_| Malformed("a text"))
     }
 
     /// Absent counts as empty.

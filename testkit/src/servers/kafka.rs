@@ -3,7 +3,10 @@
 //!
 //! Every listener is on the loopback interface: plain, SASL (users `alice`/`alice-pw` for PLAIN, `bob`/`bob-pw` for SCRAM,
 //! any unsigned token for OAUTHBEARER), TLS, and TLS with client certificates. Groups and brokers are quick to notice
-//! what is gone. Topics are made when they are first named, with one partition; [`Kafka::create`] makes others.
+//! what is gone. Topics are made when they are first named, with one partition; [`Kafka::create`] makes others. Three
+//! brokers that replicate to each other are a [`cluster`].
+
+pub mod cluster;
 
 use crate::cache;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -68,20 +71,13 @@ pub async fn start() -> Option<Kafka> {
     let (authority, client) = certificates(folder.path());
     let properties = properties(folder.path(), ports);
     fs::write(folder.path().join("server.properties"), properties).expect("the folder takes files");
-    let formatted = java(&jars, folder.path())
-        .args([
-            "kafka.tools.StorageTool",
-            "format",
-            "-t",
-            CLUSTER,
-            "-c",
-            "server.properties",
-        ])
-        .args(["--add-scram", "SCRAM-SHA-256=[name=bob,password=bob-pw]"])
-        .args(["--add-scram", "SCRAM-SHA-512=[name=bob,password=bob-pw]"])
-        .status()
-        .expect("java runs");
-    assert!(formatted.success(), "kafka's storage cannot be made: {formatted}");
+    let users = [
+        "--add-scram",
+        "SCRAM-SHA-256=[name=bob,password=bob-pw]",
+        "--add-scram",
+        "SCRAM-SHA-512=[name=bob,password=bob-pw]",
+    ];
+    format(&jars, folder.path(), &users);
     let mut kafka = Kafka {
         folder,
         jars,
@@ -131,26 +127,8 @@ impl Kafka {
     /// When it does not start.
     pub async fn restart(&mut self) {
         assert!(self.child.is_none(), "the broker runs already");
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.folder.path().join("log"))
-            .expect("the folder takes files");
-        let child = java(&self.jars, self.folder.path())
-            .args(["kafka.Kafka", "server.properties"])
-            .stdout(log.try_clone().expect("a file that is open"))
-            .stderr(log)
-            .spawn()
-            .expect("java starts");
-        self.child = Some(child);
-        let ready = async {
-            while self.answer(18, 0, &[]).await.is_none() {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, ready).await.unwrap_or_else(|_| {
-            panic!("kafka is not ready in time:\n{}", self.tail());
-        });
+        self.child = Some(launch(&self.jars, self.folder.path()));
+        ready(self.ports.plain, self.folder.path()).await;
     }
 
     /// Makes a topic.
@@ -158,41 +136,7 @@ impl Kafka {
     /// # Panics
     /// When the broker does not.
     pub async fn create(&self, topic: &str, partitions: u8) {
-        // CreateTopics v2.
-        let mut request = vec![0, 0, 0, 1];
-        let length = u16::try_from(topic.len()).expect("a short name");
-        request.extend(length.to_be_bytes());
-        request.extend(topic.as_bytes());
-        request.extend([0, 0, 0, partitions, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
-        request.extend([0, 0, 0x75, 0x30, 0]);
-        let answer = self.answer(19, 2, &request).await.expect("the broker answers");
-        // Throttle time, number of topics, name, code.
-        let code = answer
-            .get(4 + 4 + 2 + topic.len()..)
-            .and_then(|rest| rest.first_chunk());
-        assert_eq!(code, Some(&[0, 0]), "topic {topic} cannot be made");
-    }
-
-    /// One request with client id `test`; what follows the correlation id of its answer.
-    async fn answer(&self, api: u8, version: u8, body: &[u8]) -> Option<Vec<u8>> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.ports.plain)).await.ok()?;
-        let mut request = vec![0, api, 0, version, 0, 0, 0, 1, 0, 4];
-        request.extend(b"test");
-        request.extend(body);
-        let length = u32::try_from(request.len()).ok()?;
-        stream.write_all(&length.to_be_bytes()).await.ok()?;
-        stream.write_all(&request).await.ok()?;
-        let length = usize::try_from(stream.read_u32().await.ok()?).ok()?;
-        let mut answer = vec![0; length];
-        stream.read_exact(&mut answer).await.ok()?;
-        Some(answer.split_off(4))
-    }
-
-    /// The end of what the broker has written.
-    fn tail(&self) -> String {
-        let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
+        create(self.ports.plain, topic, partitions, 1).await;
     }
 }
 
@@ -202,6 +146,79 @@ impl Drop for Kafka {
             self.kill();
         }
     }
+}
+
+/// Makes the storage of the broker whose `server.properties` are in the folder.
+fn format(jars: &Path, folder: &Path, more: &[&str]) {
+    let formatted = java(jars, folder)
+        .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER])
+        .args(["-c", "server.properties"])
+        .args(more)
+        .status()
+        .expect("java runs");
+    assert!(formatted.success(), "kafka's storage cannot be made: {formatted}");
+}
+
+fn launch(jars: &Path, folder: &Path) -> Child {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("log"))
+        .expect("the folder takes files");
+    java(jars, folder)
+        .args(["kafka.Kafka", "server.properties"])
+        .stdout(log.try_clone().expect("a file that is open"))
+        .stderr(log)
+        .spawn()
+        .expect("java starts")
+}
+
+async fn ready(port: u16, folder: &Path) {
+    let answered = async {
+        while ask(port, 18, 0, &[]).await.is_none() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, answered).await.is_err() {
+        let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let end = lines[lines.len().saturating_sub(30)..].join("\n");
+        panic!("kafka is not ready in time:\n{end}");
+    }
+}
+
+/// One request with client id `test`; what follows the correlation id of its answer.
+async fn ask(port: u16, api: u8, version: u8, body: &[u8]) -> Option<Vec<u8>> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+    let mut request = vec![0, api, 0, version, 0, 0, 0, 1, 0, 4];
+    request.extend(b"test");
+    request.extend(body);
+    let length = u32::try_from(request.len()).ok()?;
+    stream.write_all(&length.to_be_bytes()).await.ok()?;
+    stream.write_all(&request).await.ok()?;
+    let length = usize::try_from(stream.read_u32().await.ok()?).ok()?;
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer).await.ok()?;
+    Some(answer.split_off(4))
+}
+
+async fn create(port: u16, topic: &str, partitions: u8, replicas: u8) {
+    // CreateTopics v2.
+    let mut request = vec![0, 0, 0, 1];
+    request.extend(text(topic));
+    request.extend([0, 0, 0, partitions, 0, replicas, 0, 0, 0, 0, 0, 0, 0, 0]);
+    request.extend([0, 0, 0x75, 0x30, 0]);
+    let answer = ask(port, 19, 2, &request).await.expect("the broker answers");
+    // Throttle time, number of topics, name, code.
+    let code = answer
+        .get(4 + 4 + 2 + topic.len()..)
+        .and_then(|rest| rest.first_chunk());
+    assert_eq!(code, Some(&[0, 0]), "topic {topic} cannot be made");
+}
+
+fn text(text: &str) -> Vec<u8> {
+    let length = u16::try_from(text.len()).expect("a short text");
+    [&length.to_be_bytes(), text.as_bytes()].concat()
 }
 
 fn java(jars: &Path, folder: &Path) -> Command {

@@ -1,10 +1,8 @@
 //! Zipkin itself (Maven Central; needs Java and Maven), keeping traces in memory.
 
-use crate::cache;
+use super::maven;
 use crate::client::Client;
 use crate::port::Port;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -24,7 +22,8 @@ pub struct Zipkin {
 /// # Panics
 /// When a server that is there does not start.
 pub async fn start() -> Option<Zipkin> {
-    let program = match program() {
+    let name = format!("zipkin-server-{VERSION}-exec.jar");
+    let program = match maven::file(&format!("io.zipkin:zipkin-server:{VERSION}:jar:exec"), &name) {
         Ok(program) => program,
         Err(why) => {
             super::skipped(&format!("Zipkin cannot be had: {why}"));
@@ -91,39 +90,4 @@ impl Drop for Zipkin {
         let _ended = self.child.kill();
         self.child.wait().expect("ours to wait for");
     }
-}
-
-/// The program, fetched once into a cache outside the repository.
-fn program() -> Result<PathBuf, String> {
-    let cache = cache::folder();
-    let name = format!("zipkin-server-{VERSION}-exec.jar");
-    let program = cache.join(&name);
-    if !program.is_file() {
-        fetch(&cache, &name).map_err(|error| error.to_string())?;
-    }
-    Ok(program)
-}
-
-/// Into a folder of its own first: a fetch that is interrupted leaves nothing that looks complete.
-fn fetch(cache: &Path, name: &str) -> io::Result<()> {
-    std::fs::create_dir_all(cache)?;
-    let folder = tempfile::tempdir_in(cache)?;
-    let output = Command::new("mvn")
-        .args([
-            "-q",
-            "-B",
-            "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy",
-        ])
-        .arg(format!("-Dartifact=io.zipkin:zipkin-server:{VERSION}:jar:exec"))
-        .arg(format!("-DoutputDirectory={}", folder.path().display()))
-        .stdin(Stdio::null())
-        .output()?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stdout);
-        return Err(io::Error::other(format!(
-            "mvn ended with {}: {said}",
-            output.status
-        )));
-    }
-    std::fs::rename(folder.path().join(name), cache.join(name))
 }

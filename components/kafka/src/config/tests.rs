@@ -1,4 +1,5 @@
 use super::{Config, Settings};
+use crate::avro::Json;
 use crate::consumer::assign::Strategy;
 use crate::dial::{Login, Mechanism};
 use crate::wire::compress::Compression;
@@ -184,7 +185,15 @@ fn what_cannot_be_is_refused_by_name() {
             &[("authType", "oidc_private_key_jwt")],
             "authType oidc_private_key_jwt",
         ),
-        (&[("schemaRegistryURL", "http://x")], "schemaRegistryURL"),
+        (&[("schemaRegistryURL", "x:8081")], "schemaRegistryURL"),
+        (&[("schemaRegistryURL", "http://u:p@x")], "schemaRegistryAPIKey"),
+        (
+            &[
+                ("schemaRegistryURL", "http://x"),
+                ("schemaLatestVersionCacheTTL", "soon"),
+            ],
+            "schemaLatestVersionCacheTTL",
+        ),
         (&[("initialOffset", "middle")], "invalid initialOffset: middle"),
         (&[("compression", "brotli")], "invalid compression: brotli"),
         (&[("version", "2.0")], "invalid kafka version"),
@@ -205,4 +214,39 @@ fn what_cannot_be_is_refused_by_name() {
         let error = check(metadata).expect_err(expected);
         assert!(error.message.contains(expected), "{}", error.message);
     }
+}
+
+#[test]
+fn schema_registries() {
+    assert!(
+        check(&[("schemaRegistryAPIKey", "k")])
+            .unwrap()
+            .values
+            .registry
+            .is_none()
+    );
+    let settings = check(&[("schemaRegistryURL", "http://r:1/apis/v7/")])
+        .unwrap()
+        .values;
+    let registry = settings.registry.unwrap();
+    assert_eq!(
+        (registry.url.as_str(), settings.json),
+        ("http://r:1/apis/v7", Json::Plain)
+    );
+    assert!(registry.caching && registry.login.is_none());
+    assert_eq!(registry.latest_lasts, Duration::from_secs(300));
+    let settings = check(&[
+        ("schemaRegistryURL", "https://r"),
+        ("schemaRegistryAPIKey", "key"),
+        ("schemaRegistryAPISecret", "s3cret"),
+        ("schemaCachingEnabled", "false"),
+        ("schemaLatestVersionCacheTTL", "7s"),
+        ("useAvroJSON", "true"),
+    ])
+    .unwrap();
+    assert!(!format!("{settings:?}").contains("s3cret"));
+    let registry = settings.values.registry.unwrap();
+    assert!(!registry.caching && settings.values.json == Json::Avro);
+    assert_eq!(registry.latest_lasts, Duration::from_secs(7));
+    assert_eq!(registry.login.unwrap().0, "key");
 }

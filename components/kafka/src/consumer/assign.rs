@@ -7,6 +7,7 @@
 use crate::wire::data::ByTopic;
 use crate::wire::group::Subscription;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Strategy {
@@ -43,8 +44,8 @@ impl Strategy {
     }
 }
 
-/// One partition.
-pub(crate) type Part = (String, i32);
+/// One partition. The topic is shared, since this goes along with each message.
+pub(crate) type Part = (Arc<str>, i32);
 /// What each member gets, by its id.
 pub(crate) type Assignments = BTreeMap<String, BTreeSet<Part>>;
 
@@ -52,7 +53,7 @@ pub(crate) type Assignments = BTreeMap<String, BTreeSet<Part>>;
 pub(crate) fn assign(
     strategy: Strategy,
     members: &BTreeMap<String, Subscription>,
-    topics: &BTreeMap<String, Vec<i32>>,
+    topics: &BTreeMap<Arc<str>, Vec<i32>>,
 ) -> Assignments {
     let mut assignments: Assignments = members.keys().map(|id| (id.clone(), BTreeSet::new())).collect();
     match strategy {
@@ -74,7 +75,7 @@ fn wants(member: &Subscription, topic: &str) -> bool {
 /// Topic by topic, neighbouring partitions to each member; the first members get one more if they cannot be divided.
 fn range(
     members: &BTreeMap<String, Subscription>,
-    topics: &BTreeMap<String, Vec<i32>>,
+    topics: &BTreeMap<Arc<str>, Vec<i32>>,
     assignments: &mut Assignments,
 ) {
     for (topic, partitions) in topics {
@@ -98,7 +99,7 @@ fn range(
 /// One partition after the other to one member after the other.
 fn round_robin(
     members: &BTreeMap<String, Subscription>,
-    topics: &BTreeMap<String, Vec<i32>>,
+    topics: &BTreeMap<Arc<str>, Vec<i32>>,
     assignments: &mut Assignments,
 ) {
     let mut turn = members.iter().cycle();
@@ -120,7 +121,7 @@ fn round_robin(
 /// them until nobody has two more than somebody else who could take one.
 fn sticky(
     members: &BTreeMap<String, Subscription>,
-    topics: &BTreeMap<String, Vec<i32>>,
+    topics: &BTreeMap<Arc<str>, Vec<i32>>,
     assignments: &mut Assignments,
 ) {
     let owners = owners(members);
@@ -230,8 +231,8 @@ pub(crate) fn plan(owned: &BTreeSet<Part>, assigned: &BTreeSet<Part>) -> Plan {
 }
 
 /// Grouped as they are written on the wire.
-pub(crate) fn by_topic<T>(parts: impl IntoIterator<Item = (String, T)>) -> ByTopic<T> {
-    let mut grouped: BTreeMap<String, Vec<T>> = BTreeMap::new();
+pub(crate) fn by_topic<T>(parts: impl IntoIterator<Item = (Arc<str>, T)>) -> ByTopic<T> {
+    let mut grouped: BTreeMap<Arc<str>, Vec<T>> = BTreeMap::new();
     for (topic, part) in parts {
         grouped.entry(topic).or_default().push(part);
     }

@@ -59,7 +59,7 @@ pub(crate) struct Member {
     /// As of which what is on the shelf is ours.
     held_since: i32,
     /// Numbers of partitions that we have distributed, if we are the leader.
-    distributed: Option<BTreeMap<String, Vec<i32>>>,
+    distributed: Option<BTreeMap<Arc<str>, Vec<i32>>>,
     fetches: Fetches,
     asked: FuturesUnordered<BoxFuture<'static, Answer>>,
     under_way: UnderWay,
@@ -340,11 +340,11 @@ impl Member {
             .collect())
     }
 
-    fn numbers(&self, topics: &[String]) -> BTreeMap<String, Vec<i32>> {
+    fn numbers(&self, topics: &[String]) -> BTreeMap<Arc<str>, Vec<i32>> {
         let numbers = |topic: &String| {
             let partitions = self.cluster.partitions(topic).unwrap_or_default();
             (
-                topic.clone(),
+                topic.as_str().into(),
                 partitions.iter().map(|partition| partition.number).collect(),
             )
         };

@@ -96,7 +96,7 @@ async fn ends(
                 return Err(last.unwrap_or_else(|| Failure::NoLeader("partitions have no leader".to_owned())));
             }
             tokio::time::sleep(pause(attempt)).await;
-            let topics: BTreeSet<String> = parts.iter().map(|(topic, _)| topic.clone()).collect();
+            let topics: BTreeSet<String> = parts.iter().map(|(topic, _)| topic.to_string()).collect();
             cluster.learn(&topics.into_iter().collect::<Vec<_>>()).await?;
         }
         attempt += 1;

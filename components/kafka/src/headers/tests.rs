@@ -1,4 +1,5 @@
 use super::{Headers, Place};
+use crate::values::Format;
 use crate::wire::batch::{Found, Record};
 use bytes::Bytes;
 use regex::Regex;
@@ -25,7 +26,7 @@ fn metadata_choose_the_partition_and_travel() {
         ),
         (vec![("internal-x", "y")], Place::Any, None),
     ] {
-        let (found, record) = headers
+        let (found, record, _) = headers
             .record(Bytes::from_static(b"data"), metadata.iter().copied())
             .unwrap();
         assert_eq!(found, place, "{metadata:?}");
@@ -39,22 +40,26 @@ fn metadata_choose_the_partition_and_travel() {
     for (name, value) in [
         ("partitionNumber", "x"),
         ("partitionNumber", "-1"),
-        ("valueSchemaType", "Avro"),
+        ("valueSchemaType", "Protobuf"),
     ] {
         let refused = headers.record(Bytes::new(), [(name, value)].into_iter());
         assert!(refused.unwrap_err().to_string().contains(name), "{name} {value}");
     }
-    assert!(
-        headers
-            .record(Bytes::new(), [("valueSchemaType", "None")].into_iter())
-            .is_ok()
-    );
+    for (name, value, expected) in [
+        ("valueSchemaType", "None", Format::Plain),
+        ("valueSchemaType", "AVRO", Format::Avro),
+        ("valueschematype", "Avro", Format::Avro),
+        ("other", "Avro", Format::Plain),
+    ] {
+        let (_, record, format) = headers.record(Bytes::new(), [(name, value)].into_iter()).unwrap();
+        assert_eq!((format, record.headers.len()), (expected, 1), "{name} {value}");
+    }
 }
 
 #[test]
 fn null_is_a_tombstone_in_both_directions() {
     let headers = headers(false, None);
-    let (_, record) = headers
+    let (_, record, _) = headers
         .record(Bytes::from_static(b"null"), [].into_iter())
         .unwrap();
     assert_eq!(record.value, None);

@@ -2,10 +2,11 @@
 
 use super::{Malformed, Put, Request, Take};
 use bytes::{BufMut as _, Bytes};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Something about partitions, topic by topic.
-pub(crate) type ByTopic<T> = Vec<(String, Vec<T>)>;
+pub(crate) type ByTopic<T> = Vec<(Arc<str>, Vec<T>)>;
 
 /// Produce v7.
 pub(crate) struct Produce {
@@ -50,7 +51,7 @@ impl Request for Produce {
 
     fn take(from: &mut Take) -> Result<Self::Answer, Malformed> {
         let topics = from.array(|from| {
-            let topic = from.text()?;
+            let topic = from.name()?;
             let produced = from.array(|from| {
                 let produced = Produced {
                     partition: from.i32()?,
@@ -118,7 +119,7 @@ impl Request for Fetch {
     fn take(from: &mut Take) -> Result<Self::Answer, Malformed> {
         let (_throttled, code, _session) = (from.i32()?, from.i16()?, from.i32()?);
         let topics = from.array(|from| {
-            let topic = from.text()?;
+            let topic = from.name()?;
             let fetched = from.array(|from| {
                 let (partition, code) = (from.i32()?, from.i16()?);
                 let (_high, _stable, _start) = (from.i64()?, from.i64()?, from.i64()?);
@@ -176,7 +177,7 @@ impl Request for ListOffsets {
 
     fn take(from: &mut Take) -> Result<Self::Answer, Malformed> {
         from.array(|from| {
-            let topic = from.text()?;
+            let topic = from.name()?;
             let listed = from.array(|from| {
                 let (partition, code, _timestamp) = (from.i32()?, from.i16()?, from.i64()?);
                 Ok(Listed {

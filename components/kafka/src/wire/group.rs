@@ -173,7 +173,7 @@ impl Request for Commit<'_> {
     }
 
     fn take(from: &mut Take) -> Result<Self::Answer, Malformed> {
-        from.array(|from| Ok((from.text()?, from.array(|from| Ok((from.i32()?, from.i16()?)))?)))
+        from.array(|from| Ok((from.name()?, from.array(|from| Ok((from.i32()?, from.i16()?)))?)))
     }
 }
 
@@ -206,7 +206,7 @@ impl Request for Committed<'_> {
 
     fn take(from: &mut Take) -> Result<Self::Answer, Malformed> {
         let topics = from.array(|from| {
-            let topic = from.text()?;
+            let topic = from.name()?;
             let offsets = from.array(|from| {
                 let (partition, offset, _metadata) = (from.i32()?, from.i64()?, from.text_or_none()?);
                 Ok(Offset {
@@ -309,5 +309,5 @@ fn put_partitions(to: &mut Put, of: &ByTopic<i32>) {
 }
 
 fn take_partitions(from: &mut Take) -> Result<ByTopic<i32>, Malformed> {
-    from.array(|from| Ok((from.text()?, from.array(Take::i32)?)))
+    from.array(|from| Ok((from.name()?, from.array(Take::i32)?)))
 }

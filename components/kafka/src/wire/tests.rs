@@ -136,7 +136,7 @@ fn varints() {
 fn what_members_say_of_themselves() {
     let said = Subscription {
         topics: vec!["a".to_owned(), "b".to_owned()],
-        owned: vec![("a".to_owned(), vec![0, 2])],
+        owned: vec![("a".into(), vec![0, 2])],
         generation: 4,
     };
     for sticky in [false, true] {
@@ -154,11 +154,8 @@ fn what_members_say_of_themselves() {
     user.i32(3);
     put.bytes(&user.0);
     let taken = Subscription::take(put.0.freeze()).unwrap();
-    assert_eq!(
-        (taken.owned, taken.generation),
-        (vec![("a".to_owned(), vec![1])], 3)
-    );
-    let parts = vec![("a".to_owned(), vec![0]), ("b".to_owned(), vec![])];
+    assert_eq!((taken.owned, taken.generation), (vec![("a".into(), vec![1])], 3));
+    let parts = vec![("a".into(), vec![0]), ("b".into(), vec![])];
     assert_eq!(take_assignment(assignment(&parts)).unwrap(), parts);
     assert_eq!(take_assignment(Bytes::new()).unwrap(), vec![]);
     assert!(take_assignment(Bytes::from_static(&[0, 0, 0, 0, 0, 9])).is_err());
@@ -221,7 +218,7 @@ fn fetches_and_offsets_are_laid_out_as_kafka_says() {
         wait: Duration::from_millis(500),
         min_bytes: 1,
         partition_bytes: 1 << 20,
-        from: vec![("t".to_owned(), vec![(3, 42)])],
+        from: vec![("t".into(), vec![(3, 42)])],
     };
     let mut put = Put::default();
     fetch.put(&mut put);
@@ -240,7 +237,7 @@ fn fetches_and_offsets_are_laid_out_as_kafka_says() {
     );
     let mut put = Put::default();
     let newest = ListOffsets {
-        of: vec![("t".to_owned(), vec![3])],
+        of: vec![("t".into(), vec![3])],
         end: End::Newest,
     };
     newest.put(&mut put);

@@ -2,6 +2,7 @@ use super::{Assignments, Part, Strategy, assign, plan};
 use crate::wire::group::Subscription;
 use rand::{RngExt as _, SeedableRng as _};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 type Members = BTreeMap<String, Subscription>;
 
@@ -21,13 +22,13 @@ fn members(of: &[(&str, &str, &str)]) -> Members {
 
 fn parts(text: &str) -> BTreeSet<Part> {
     text.split_whitespace()
-        .map(|part| (part[..1].to_owned(), part[1..].parse().unwrap()))
+        .map(|part| (part[..1].into(), part[1..].parse().unwrap()))
         .collect()
 }
 
-fn topics(of: &[(&str, i32)]) -> BTreeMap<String, Vec<i32>> {
+fn topics(of: &[(&str, i32)]) -> BTreeMap<Arc<str>, Vec<i32>> {
     of.iter()
-        .map(|(topic, count)| ((*topic).to_owned(), (0..*count).collect()))
+        .map(|(topic, count)| ((*topic).into(), (0..*count).collect()))
         .collect()
 }
 

@@ -63,9 +63,13 @@ impl<'a> Encoder<'a> {
         if depth > DEPTH {
             return Err(Fault::new(format!("values are more than {DEPTH} levels deep")));
         }
-        self.looks = self.looks.checked_sub(json.len()).ok_or(Fault::new(
-            "it takes too long to find out which branches of unions are meant",
-        ))?;
+        // At the end of patience, nothing is tried any more.
+        self.looks = self.looks.saturating_sub(json.len());
+        if self.looks == 0 {
+            return Err(Fault::new(
+                "it takes too long to find out which branches of unions are meant",
+            ));
+        }
         let schema = self.schema;
         match schema.kind(kind) {
             Type::Null if json == "null" => {}
@@ -197,7 +201,7 @@ impl<'a> Encoder<'a> {
                     self.length(null);
                     return Ok(());
                 }
-                let members = members(json)?;
+                let members = members(json).unwrap_or_default();
                 let [(name, value)] = &members[..] else {
                     return Err(expected(
                         "an object with one member, named like a branch of the union",
@@ -245,6 +249,7 @@ impl<'a> Encoder<'a> {
             self.length(place);
             let fault = match self.put(union.branches[place].kind, json, depth + 1) {
                 Ok(()) => return Ok(()),
+                Err(fault) if self.looks == 0 => return Err(fault),
                 Err(fault) => fault,
             };
             self.to.truncate(mark);

@@ -231,7 +231,7 @@ fn bytes_that_do_not_fit_are_refused_with_their_place() {
         // Blocks may say how many bytes they are, and there may be several.
         (
             r#"{"type": "array", "items": "int"}"#,
-            "0304020402060800",
+            "0304020404060800",
             "[1,2,3,4]",
         ),
         (

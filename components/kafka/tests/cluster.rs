@@ -1,8 +1,6 @@
 //! Against three real brokers that replicate to each other, of which one is killed under load; skipped loudly where none can
 //! be had.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
-
 use futures::future::BoxFuture;
 use outrigger_component::pubsub::PubSub;
 use outrigger_component::registry::Registry;

@@ -83,13 +83,13 @@ impl Parser {
             }
             _ => return self.known(name, space),
         };
-        let carried = match (name, logical, &plain) {
+        let is_logical = matches!(
+            (name, logical, &plain),
             ("long", "timestamp-millis" | "timestamp-micros" | "time-micros", _)
-            | ("int", "time-millis" | "date", _)
-            | (_, _, Type::Bytes { decimal: true } | Type::Text(Some(_))) => true,
-            _ => false,
-        };
-        let name = if carried {
+                | ("int", "time-millis" | "date", _)
+                | (_, _, Type::Bytes { decimal: true } | Type::Text(Some(_)))
+        );
+        let name = if is_logical {
             let own = object.get("name").and_then(Value::as_str);
             match own.filter(|_| matches!(name, "bytes" | "string")) {
                 Some(own) => full_name(own, object, space).0,

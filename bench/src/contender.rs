@@ -3,7 +3,6 @@
 //! Each contender gets the reference's own flags, the same resources and the same environment. A contender with a hub
 //! also takes part in the embedded loads; nobody else has an embedded broker.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -14,12 +13,16 @@ use http::StatusCode;
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use crate::clock::now;
+use crate::meter::Member;
 use crate::process::{Process, free_ports, local};
+use crate::server::{Broker, Component, Servers};
 
-/// Name of the one pub/sub component, of the one state store, and of the topic.
+/// Name of the one pub/sub component, and of the one state store.
 pub(crate) const PUBSUB: &str = "pubsub";
 pub(crate) const STORE: &str = "statestore";
-pub(crate) const TOPIC: &str = "bench";
+/// Of the topics that are made here.
+pub(crate) const PARTITIONS: u8 = 8;
 
 /// A program to measure, given as `name=path`.
 #[derive(Clone, Debug)]
@@ -53,36 +56,12 @@ impl FromStr for Named {
     }
 }
 
-/// What holds the messages and the state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Broker {
-    InMemory,
-    Embedded,
-    Redis,
-    /// A file: state only.
-    Sqlite,
-    /// Whatever the components in the folder given with `--resources` say.
-    Resources,
-}
-
-impl fmt::Display for Broker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::InMemory => "in-memory",
-            Self::Embedded => "embedded",
-            Self::Redis => "redis",
-            Self::Sqlite => "sqlite",
-            Self::Resources => "resources",
-        })
-    }
-}
-
 impl Contender {
     pub(crate) fn has(&self, broker: Broker) -> bool {
         match broker {
             Broker::Embedded => self.hub.is_some(),
             Broker::Resources => self.resources.is_some(),
-            Broker::InMemory | Broker::Redis | Broker::Sqlite => true,
+            _ => true,
         }
     }
 
@@ -133,7 +112,13 @@ pub(crate) struct Stage<'a> {
     contender: &'a Contender,
     folder: TempDir,
     /// Redis or the hub.
-    pub(crate) broker: Option<Process>,
+    process: Option<Process>,
+    /// Of the broker, whoever has started it.
+    pub(crate) server: Option<Member>,
+    /// Nobody else's.
+    pub(crate) topic: String,
+    /// Another, for what nobody has subscribed to.
+    pub(crate) lone_topic: String,
     has_hub: bool,
 }
 
@@ -146,33 +131,65 @@ pub(crate) struct Sidecar {
 }
 
 impl<'a> Stage<'a> {
-    pub(crate) async fn new(contender: &'a Contender, broker: Broker) -> Result<Self> {
+    pub(crate) async fn new(contender: &'a Contender, broker: Broker, servers: &Servers) -> Result<Self> {
         let folder = TempDir::with_prefix("outrigger-bench-")?;
         let path = folder.path();
         std::fs::create_dir(path.join("resources"))?;
         std::fs::write(path.join("config.yaml"), CONFIGURATION)?;
-        let process = match broker {
-            Broker::InMemory => {
-                components(path, ["in-memory"; 2], "[]")?;
-                None
-            }
+        let memory = || Component::plain("in-memory");
+        let unique = now();
+        let (topic, lone_topic) = (format!("bench-{unique}"), format!("alone-{unique}"));
+        let mut process = None;
+        let components = match broker {
+            Broker::InMemory => Some([memory(), memory()]),
             Broker::Sqlite => {
-                let file = path.join("state.db");
-                let metadata = format!(r#"[{{"name":"connectionString","value":"{}"}}]"#, file.display());
-                components(path, ["in-memory", "sqlite"], &metadata)?;
-                None
+                let file = path.join("state.db").display().to_string();
+                Some([memory(), Component::of("sqlite", [("connectionString", file)])])
             }
             Broker::Redis => {
-                let (process, address) = redis(path).await?;
-                let metadata = format!(
-                    r#"[{{"name":"redisHost","value":"{address}"}},{{"name":"redisPassword","value":""}}]"#
-                );
-                components(path, ["redis"; 2], &metadata)?;
-                Some(process)
+                let (server, address) = redis(path).await?;
+                process = Some(server);
+                let redis = || {
+                    let settings = [
+                        ("redisHost", address.to_string()),
+                        ("redisPassword", String::new()),
+                    ];
+                    Component::of("redis", settings)
+                };
+                Some([redis(), redis()])
+            }
+            Broker::Kafka => {
+                let kafka = servers.kafka.as_ref().context("Kafka was not started")?;
+                for topic in [&topic, &lone_topic] {
+                    kafka.create(topic, PARTITIONS).await;
+                }
+                let settings = [("brokers", kafka.plain()), ("authType", "none".to_owned())];
+                Some([Component::of("kafka", settings), memory()])
+            }
+            Broker::Rabbitmq => {
+                let rabbitmq = servers.rabbitmq.as_ref().context("RabbitMQ was not started")?;
+                let settings = [
+                    ("connectionString", rabbitmq.uri()),
+                    ("publisherConfirm", "true".to_owned()),
+                    ("deliveryMode", "2".to_owned()),
+                ];
+                Some([Component::of("rabbitmq", settings), memory()])
+            }
+            Broker::Postgresql => {
+                let postgresql = servers
+                    .postgresql
+                    .as_ref()
+                    .context("PostgreSQL was not started")?;
+                let settings = [
+                    ("connectionString", postgresql.connection_string()),
+                    ("tableName", format!("state_{unique}")),
+                    ("metadataTableName", format!("metadata_{unique}")),
+                ];
+                Some([memory(), Component::of("postgresql", settings)])
             }
             Broker::Embedded => {
-                components(path, ["outrigger"; 2], "[]")?;
-                Some(hub(contender, path).await?)
+                process = Some(hub(contender, path).await?);
+                Some([Component::plain("outrigger"), Component::plain("outrigger")])
             }
             Broker::Resources => {
                 let from = contender
@@ -183,12 +200,31 @@ impl<'a> Stage<'a> {
                 None
             }
         };
+        if let Some([pubsub, store]) = components {
+            write(path, PUBSUB, "pubsub", &pubsub)?;
+            write(path, STORE, "state", &store)?;
+        }
+        let server = match &process {
+            Some(process) => Some(process.member()),
+            None => servers.member(broker),
+        };
         Ok(Self {
             contender,
             folder,
-            broker: process,
+            process,
+            server,
+            topic,
+            lone_topic,
             has_hub: broker == Broker::Embedded,
         })
+    }
+
+    /// Ends the broker if it is this contender's alone.
+    pub(crate) async fn end(self) -> Result<()> {
+        match self.process {
+            Some(process) => process.kill().await,
+            None => Ok(()),
+        }
     }
 
     /// The folder alone; its broker ends.
@@ -276,15 +312,18 @@ spec:
     samplingRate: "0.1"
 "#;
 
-/// Writes the broker and the state store, each of its kind; a broker in memory needs no metadata.
-fn components(folder: &Path, kinds: [&str; 2], metadata: &str) -> Result<()> {
-    for ((name, block), kind) in [(PUBSUB, "pubsub"), (STORE, "state")].into_iter().zip(kinds) {
-        let metadata = if kind == "in-memory" { "[]" } else { metadata };
-        let document = format!(
-            "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: {name}\nspec:\n  type: {block}.{kind}\n  version: v1\n  metadata: {metadata}\n"
-        );
-        std::fs::write(folder.join("resources").join(format!("{name}.yaml")), document)?;
-    }
+fn write(folder: &Path, name: &str, block: &str, component: &Component) -> Result<()> {
+    let settings: Vec<String> = component
+        .settings
+        .iter()
+        .map(|(name, value)| format!(r#"{{"name":"{name}","value":"{value}"}}"#))
+        .collect();
+    let document = format!(
+        "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: {name}\nspec:\n  type: {block}.{}\n  version: v1\n  metadata: [{}]\n",
+        component.kind,
+        settings.join(",")
+    );
+    std::fs::write(folder.join("resources").join(format!("{name}.yaml")), document)?;
     Ok(())
 }
 
@@ -300,7 +339,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Debian's Redis without persistence, on a free port.
-async fn redis(folder: &Path) -> Result<(Process, SocketAddr)> {
+pub(crate) async fn redis(folder: &Path) -> Result<(Process, SocketAddr)> {
     let [port] = free_ports()?;
     let mut command = Command::new("redis-server");
     command

@@ -87,7 +87,7 @@ pub(crate) struct Aim<'a> {
 }
 
 /// Runs `load`. The meter counts exactly the measured time.
-pub(crate) async fn run(load: Load, aim: Aim<'_>, meter: &mut Meter<'_>) -> Result<Outcome> {
+pub(crate) async fn run(load: Load, aim: Aim<'_>, meter: &mut Meter) -> Result<Outcome> {
     let run = Run::new(load, aim);
     {
         let workers = async {

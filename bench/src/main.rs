@@ -9,6 +9,7 @@
 )]
 
 mod app;
+mod brokers;
 mod client;
 mod clock;
 mod contender;
@@ -17,10 +18,12 @@ mod load;
 mod meter;
 mod overload;
 mod process;
+mod raw;
 mod report;
 mod request;
 mod round;
 mod scenario;
+mod server;
 mod subscriber;
 
 use std::collections::BTreeMap;
@@ -32,10 +35,11 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use contender::{Broker, Contender, Named};
+use contender::{Contender, Named};
 use report::{ERRORS, FOREIGN, LOST, Machine, P50, Program, RATE, Report, Row, Spread};
 use round::Settings;
 use scenario::{DIRECT, Scenario};
+use server::{Broker, Servers};
 
 /// Other work on the machine, in cores, from which on figures are not for publication.
 const MOST_FOREIGN: f64 = 0.3;
@@ -84,6 +88,9 @@ struct Run {
         default_value = "in-memory,embedded,redis,sqlite"
     )]
     brokers: Vec<Broker>,
+    /// Only loads of B4 and B7 whose name holds this text ("maximum", "get, kafka")
+    #[arg(long, default_value = "")]
+    case: String,
     /// Folder with the components `pubsub` and `statestore` on servers that run already, for the broker `resources`
     #[arg(long, value_name = "DIR")]
     resources: Option<PathBuf>,
@@ -161,10 +168,23 @@ async fn measure(mut run: Run) -> Result<()> {
     scenarios.sort_unstable();
     scenarios.dedup();
     let machine = machine()?;
+    let used = |broker: &Broker| {
+        scenarios.contains(&Scenario::B4) && broker.carries_messages()
+            || scenarios.contains(&Scenario::B7) && broker.keeps_state()
+    };
+    let wanted: Vec<Broker> = run.brokers.iter().copied().filter(used).collect();
+    let servers = Servers::start(&wanted).await;
+    let (brokers, missing): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|broker| servers.have(*broker));
+    let mut left_out: Vec<String> = missing
+        .iter()
+        .map(|broker| format!("{broker}: its server cannot be had"))
+        .collect();
+    left_out.extend(brokers.iter().filter_map(|broker| raw::missing(*broker)));
     let settings = Settings {
         warmup: Duration::from_secs(run.warmup.into()),
         measured: Duration::from_secs(run.seconds.into()),
-        brokers: run.brokers.clone(),
+        brokers,
+        case: run.case.clone(),
         pin: !run.no_pin,
         cores: machine.cores,
     };
@@ -176,7 +196,7 @@ async fn measure(mut run: Run) -> Result<()> {
     'scenarios: for scenario in scenarios {
         for number in 1..=usize::from(run.rounds) {
             eprintln!("{scenario:?} round {number}/{}", run.rounds);
-            match scenario::run(scenario, &settings, &contenders, number).await {
+            match scenario::run(scenario, &settings, &servers, &contenders, number).await {
                 Ok(more) => rows.extend(more),
                 Err(error) => {
                     failed = Some(error);
@@ -205,12 +225,16 @@ async fn measure(mut run: Run) -> Result<()> {
             ("table", "median of the rounds (least–most)".to_owned()),
         ]),
         contenders: programs,
+        left_out,
         unpublishable,
         rows,
     };
     println!("{}", report.table());
     if let Some(folder) = &run.out {
         println!("raw figures: {}", report.write(folder)?.display());
+    }
+    for what in &report.left_out {
+        println!("left out: {what}");
     }
     if report.unpublishable.is_empty() {
         println!("publishable: nothing disturbed this run");

@@ -1,21 +1,128 @@
 //! What the process table says: CPU time and resident memory of a contender's processes while a load runs, and how busy the
 //! machine was with anything else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::clock::now;
-use crate::process::Process;
+
+/// A process that is measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    /// In the results.
+    name: String,
+    pid: u32,
+    /// Its children, and theirs, count as well.
+    has_children: bool,
+}
+
+impl Member {
+    pub(crate) fn single(name: &str, pid: u32) -> Self {
+        Self {
+            name: name.to_owned(),
+            pid,
+            has_children: false,
+        }
+    }
+
+    /// A process with all that descend from it.
+    pub(crate) fn family(name: &str, pid: u32) -> Self {
+        Self {
+            has_children: true,
+            ..Self::single(name, pid)
+        }
+    }
+
+    /// Binds every thread to `cores`. Threads and children that start later inherit it.
+    pub(crate) fn pin(&self, cores: &CpuSet) -> Result<()> {
+        for pid in self.pids()? {
+            let tasks = format!("/proc/{pid}/task");
+            let Ok(threads) = fs::read_dir(&tasks) else {
+                anyhow::ensure!(pid != self.pid, "{} has ended", self.name);
+                continue; // a child may have
+            };
+            for task in threads {
+                let thread = task?
+                    .file_name()
+                    .to_str()
+                    .and_then(|id| id.parse().ok())
+                    .and_then(Pid::from_raw);
+                let Some(thread) = thread else { continue };
+                match sched_setaffinity(Some(thread), cores) {
+                    Ok(()) | Err(rustix::io::Errno::SRCH) => {} // a thread may have ended meanwhile
+                    Err(error) => return Err(error).with_context(|| format!("pin {}", self.name)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pids(&self) -> Result<BTreeSet<u32>> {
+        let mut pids = BTreeSet::from([self.pid]);
+        if !self.has_children {
+            return Ok(pids);
+        }
+        let mut parents = BTreeMap::new();
+        for entry in fs::read_dir("/proc").context("read /proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            // Others come and go.
+            if let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) {
+                parents.extend(
+                    fields(&stat)
+                        .nth(1)
+                        .and_then(|parent| parent.parse::<u32>().ok())
+                        .map(|parent| (pid, parent)),
+                );
+            }
+        }
+        loop {
+            let before = pids.len();
+            pids.extend(
+                parents
+                    .iter()
+                    .filter(|(_, parent)| pids.contains(parent))
+                    .map(|(pid, _)| *pid)
+                    .collect::<Vec<_>>(),
+            );
+            if pids.len() == before {
+                return Ok(pids);
+            }
+        }
+    }
+
+    /// CPU seconds of all of them, with those of children that have ended.
+    fn cpu(&self) -> Result<f64> {
+        if !self.has_children {
+            return cpu(self.pid);
+        }
+        let mut ticks = 0;
+        for pid in self.pids()? {
+            match fs::read_to_string(format!("/proc/{pid}/stat")) {
+                Ok(stat) => {
+                    ticks +=
+                        times(&stat, 4).with_context(|| format!("/proc/{pid}/stat holds no CPU times"))?
+                }
+                Err(_) => anyhow::ensure!(pid != self.pid, "{} has ended", self.name),
+            }
+        }
+        Ok(seconds(ticks))
+    }
+}
 
 /// Counts between [`Meter::begin`] and [`Meter::end`].
-pub(crate) struct Meter<'a> {
+pub(crate) struct Meter {
     /// Charged to the contender: sidecars, brokers, hub.
-    contender: Vec<&'a Process>,
+    contender: Vec<Member>,
     /// Ours, and neither the contender's nor anybody else's: the app.
-    ours: Vec<&'a Process>,
+    ours: Vec<Member>,
     start: Option<Sample>,
     usage: Usage,
 }
@@ -39,8 +146,8 @@ struct Sample {
     machine: f64,
 }
 
-impl<'a> Meter<'a> {
-    pub(crate) fn new(contender: Vec<&'a Process>, ours: Vec<&'a Process>) -> Self {
+impl Meter {
+    pub(crate) fn new(contender: Vec<Member>, ours: Vec<Member>) -> Self {
         Self {
             contender,
             ours,
@@ -57,8 +164,8 @@ impl<'a> Meter<'a> {
     /// Looks at memory; called now and then during the load.
     pub(crate) fn sample(&mut self) -> Result<()> {
         for process in &self.contender {
-            let seen = self.usage.resident.entry(process.name().to_owned()).or_default();
-            *seen = (*seen).max(resident(process.pid())?);
+            let seen = self.usage.resident.entry(process.name.clone()).or_default();
+            *seen = (*seen).max(resident(process.pid)?);
         }
         Ok(())
     }
@@ -72,7 +179,7 @@ impl<'a> Meter<'a> {
             .iter()
             .zip(start.contender.iter().zip(&end.contender))
         {
-            *self.usage.cpu.entry(process.name().to_owned()).or_default() += after - before;
+            *self.usage.cpu.entry(process.name.clone()).or_default() += after - before;
             contender += after - before;
         }
         let seconds = Duration::from_nanos(end.at - start.at).as_secs_f64();
@@ -86,14 +193,10 @@ impl<'a> Meter<'a> {
     }
 
     fn now(&self) -> Result<Sample> {
-        let contender = self
-            .contender
-            .iter()
-            .map(|process| cpu(process.pid()))
-            .collect::<Result<_>>()?;
+        let contender = self.contender.iter().map(Member::cpu).collect::<Result<_>>()?;
         let mut ours = cpu(std::process::id())?;
         for process in &self.ours {
-            ours += cpu(process.pid())?;
+            ours += process.cpu()?;
         }
         Ok(Sample {
             at: now(),
@@ -105,18 +208,27 @@ impl<'a> Meter<'a> {
 }
 
 /// User and system time of a process and its threads, in seconds; the kernel counts in hundredths.
-pub(crate) fn cpu(pid: u32) -> Result<f64> {
+fn cpu(pid: u32) -> Result<f64> {
     let stat = read(&format!("/proc/{pid}/stat"))?;
-    // The name in parentheses may hold spaces; the fields after it do not. utime and stime are the 14th and 15th of all.
-    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks: Vec<u64> = fields
-        .split_whitespace()
+    let ticks = times(&stat, 2).with_context(|| format!("/proc/{pid}/stat holds no CPU times"))?;
+    Ok(seconds(ticks))
+}
+
+/// The first so many of: user and system time, and those of the children that were waited for.
+fn times(stat: &str, count: usize) -> Option<u64> {
+    let ticks: Vec<u64> = fields(stat)
         .skip(11)
-        .take(2)
+        .take(count)
         .filter_map(|field| field.parse().ok())
         .collect();
-    anyhow::ensure!(ticks.len() == 2, "/proc/{pid}/stat holds no CPU times");
-    Ok(seconds(ticks.iter().sum()))
+    (ticks.len() == count).then(|| ticks.iter().sum())
+}
+
+/// What follows the name, which may hold spaces: the third field of all and the others.
+fn fields(stat: &str) -> impl Iterator<Item = &str> {
+    stat.rsplit_once(')')
+        .map_or("", |(_, rest)| rest)
+        .split_whitespace()
 }
 
 /// Resident set size in KiB.
@@ -157,4 +269,18 @@ fn read(path: &str) -> Result<String> {
 
 fn seconds(ticks: u64) -> f64 {
     ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{fields, times};
+
+    #[test]
+    fn a_name_may_look_like_fields() {
+        let stat = "7 (a) 1 (b) S 42 7 7 0 -1 4194560 1 2 3 4 100 20 3 1 20 0 1 0 5\n";
+        assert_eq!(fields(stat).nth(1), Some("42"));
+        assert_eq!(times(stat, 2), Some(120));
+        assert_eq!(times(stat, 4), Some(124));
+        assert_eq!(times("7 (a) S", 2), None);
+    }
 }

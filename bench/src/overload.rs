@@ -10,13 +10,14 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::app::{WORK_PATH, WORKERS};
-use crate::contender::{Broker, Contender, Stage};
+use crate::contender::{Contender, Stage};
 use crate::load::Pace;
 use crate::meter::resident;
 use crate::report::{GOODPUT, GROWTH, OFFERED, REFUSED, Row};
 use crate::request::Source;
 use crate::round::{Case, Cast, Round, Settings};
 use crate::scenario::first_answer;
+use crate::server::Broker;
 use crate::subscriber::App;
 
 const SCENARIO: &str = "B16";
@@ -30,7 +31,7 @@ const CALLERS: usize = 4 * LIMIT;
 
 impl Round<'_> {
     pub(crate) async fn overload(&self, contender: &Contender) -> Result<Vec<Row>> {
-        let stage = Stage::new(contender, Broker::InMemory).await?;
+        let stage = Stage::new(contender, Broker::InMemory, self.servers).await?;
         let app = App::start(None, stage.folder()).await?;
         let id = self.app_id("worker");
         let flags = match contender.knows("--max-concurrent-requests").await? {
@@ -45,7 +46,7 @@ impl Round<'_> {
         let source = Source::work(&path);
         let cast = Cast {
             target: sidecar.http,
-            contender: vec![&sidecar.process],
+            contender: vec![sidecar.process.member()],
             app: Some(&app),
         };
         let peak = Case {

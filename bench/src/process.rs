@@ -9,12 +9,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::process::{Child, Command};
 
 use crate::client::once;
 use crate::clock::{Ticker, nanos, now};
+use crate::meter::Member;
 
 /// How long any process may take until it answers.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -53,10 +53,6 @@ impl Process {
             started,
             child,
         })
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.name
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -106,22 +102,9 @@ impl Process {
         Ok(self.age())
     }
 
-    /// Binds every thread to `cores`. Threads started later inherit it.
-    pub(crate) fn pin(&self, cores: &CpuSet) -> Result<()> {
-        let tasks = format!("/proc/{}/task", self.pid);
-        for task in fs::read_dir(&tasks).with_context(|| format!("read {tasks}"))? {
-            let thread = task?
-                .file_name()
-                .to_str()
-                .and_then(|id| id.parse().ok())
-                .and_then(Pid::from_raw);
-            let Some(thread) = thread else { continue };
-            match sched_setaffinity(Some(thread), cores) {
-                Ok(()) | Err(rustix::io::Errno::SRCH) => {} // a thread may have ended meanwhile
-                Err(error) => return Err(error).with_context(|| format!("pin {}", self.name)),
-            }
-        }
-        Ok(())
+    /// For the meter.
+    pub(crate) fn member(&self) -> Member {
+        Member::single(&self.name, self.pid)
     }
 
     /// Ends it with SIGKILL and waits.

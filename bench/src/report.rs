@@ -62,6 +62,10 @@ pub(crate) const LOST: Figure = figure("lost", 0);
 pub(crate) const DUPLICATES: Figure = figure("duplicates", 0);
 pub(crate) const CPU: Figure = figure("CPU s per 10,000", 3);
 pub(crate) const CPU_SIDECARS: Figure = figure("  of it sidecars", 3);
+pub(crate) const OF_RAW: Figure = figure("rate, of the raw client's", 2);
+pub(crate) const OF_RAW_P99: Figure = figure("end to end p99, of the raw's", 2);
+pub(crate) const OF_REFERENCE: Figure = figure("rate, of the reference's", 2);
+pub(crate) const OF_REFERENCE_CPU: Figure = figure("CPU of sidecar, of its", 2);
 pub(crate) const RESIDENT: Figure = figure("largest sidecar, resident MiB", 1);
 pub(crate) const GROWTH: Figure = figure("growth of a sidecar MiB", 1);
 pub(crate) const STREAMED: Figure = figure("MiB /s in and out", 0);
@@ -117,6 +121,8 @@ pub(crate) struct Report {
     pub(crate) machine: Machine,
     pub(crate) settings: BTreeMap<&'static str, String>,
     pub(crate) contenders: Vec<Program>,
+    /// What was not measured, and why.
+    pub(crate) left_out: Vec<String>,
     /// Why the figures must not be published; empty when they may.
     pub(crate) unpublishable: Vec<String>,
     pub(crate) rows: Vec<Row>,

@@ -8,20 +8,20 @@ use anyhow::Result;
 
 use crate::app::Expect;
 use crate::clock::{nanos, now};
-use crate::contender::Broker;
 use crate::load::{self, Aim, Load, Outcome, Pace};
-use crate::meter::{Meter, Usage};
-use crate::process::{Process, cores, pin_self};
+use crate::meter::{Member, Meter, Usage};
+use crate::process::{cores, pin_self};
 use crate::report::{
     CPU, CPU_SIDECARS, ERRORS, FOREIGN, P50, P90, P99, P999, RATE, RESIDENT, Row, quantiles,
 };
 use crate::request::Source;
+use crate::server::{Broker, Servers};
 use crate::subscriber::App;
 
 /// Open loops up to this rate are about latency and run pinned; faster ones may need every core.
 const PINNED_UP_TO: u32 = 1000;
 /// Processes that are the contender's, but not a sidecar.
-const BROKERS: [&str; 2] = ["redis", "hub"];
+const BROKERS: [&str; 5] = ["redis", "hub", "kafka", "rabbitmq", "postgresql"];
 
 /// How long and on which cores.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) warmup: Duration,
     pub(crate) measured: Duration,
     pub(crate) brokers: Vec<Broker>,
+    /// Only cases of B4 and B7 whose name holds this.
+    pub(crate) case: String,
     pub(crate) pin: bool,
     /// Of the machine, counted before anything was pinned: afterwards the generator sees its own cores alone.
     pub(crate) cores: usize,
@@ -37,6 +39,7 @@ pub(crate) struct Settings {
 /// One contender in one round.
 pub(crate) struct Round<'a> {
     pub(crate) settings: &'a Settings,
+    pub(crate) servers: &'a Servers,
     /// Name of the contender.
     pub(crate) name: &'a str,
     pub(crate) number: usize,
@@ -54,14 +57,14 @@ pub(crate) struct Case<'a> {
 /// The processes of a case.
 pub(crate) struct Cast<'a> {
     pub(crate) target: SocketAddr,
-    pub(crate) contender: Vec<&'a Process>,
+    pub(crate) contender: Vec<Member>,
     pub(crate) app: Option<&'a App>,
 }
 
 impl Round<'_> {
-    /// Runs one case and counts what the processes used.
-    pub(crate) async fn load(&self, case: &Case<'_>, cast: &Cast<'_>, first: u64) -> Result<Seen> {
-        let latency = case.connections == 1 || matches!(case.pace, Pace::Rate(rate) if rate <= PINNED_UP_TO);
+    /// Puts generator and app on the first core and the contender on the second if it is `latency` that is measured, and
+    /// all of them on all cores otherwise. Whatever the generator starts from then on is where it is.
+    pub(crate) fn place(&self, latency: bool, contender: &[Member], app: Option<&App>) -> Result<()> {
         let all = self.settings.cores;
         let (ours, theirs) = if self.settings.pin && latency && all > 1 {
             (cores([0]), cores([1]))
@@ -69,12 +72,16 @@ impl Round<'_> {
             (cores(0..all), cores(0..all))
         };
         pin_self(&ours)?;
-        if let Some(app) = cast.app {
-            app.process.pin(&ours)?;
+        if let Some(app) = app {
+            app.process.member().pin(&ours)?;
         }
-        for process in &cast.contender {
-            process.pin(&theirs)?;
-        }
+        contender.iter().try_for_each(|process| process.pin(&theirs))
+    }
+
+    /// Runs one case and counts what the processes used.
+    pub(crate) async fn load(&self, case: &Case<'_>, cast: &Cast<'_>, first: u64) -> Result<Seen> {
+        let latency = case.connections == 1 || matches!(case.pace, Pace::Rate(rate) if rate <= PINNED_UP_TO);
+        self.place(latency, &cast.contender, cast.app)?;
 
         let load = Load {
             pace: case.pace,
@@ -101,7 +108,7 @@ impl Round<'_> {
         };
         let mut meter = Meter::new(
             cast.contender.clone(),
-            cast.app.map(|app| &app.process).into_iter().collect(),
+            cast.app.map(|app| app.process.member()).into_iter().collect(),
         );
         let outcome = load::run(load, aim, &mut meter).await?;
         Ok(Seen {

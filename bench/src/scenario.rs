@@ -11,35 +11,32 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use futures::future::{Either, select};
 use http::{Method, StatusCode};
-use http_body_util::BodyExt;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::app::ROUTE;
+use crate::brokers;
 use crate::client::{connect, drain, once};
 use crate::clock::{nanos, now};
-use crate::contender::{Broker, Contender, PUBSUB, STORE, Sidecar, Stage, TOPIC};
+use crate::contender::{Contender, PUBSUB, Sidecar, Stage};
 use crate::load::Pace;
-use crate::meter::resident;
+use crate::meter::{Member, resident};
 use crate::process::{Process, free_ports, local};
 use crate::report::{
-    ADDED_P50, ADDED_P99, DUPLICATES, E2E_P50, E2E_P90, E2E_P99, E2E_P999, EVENTS, GROWTH, IDLE, LAG, LOST,
-    PER_CORE, READY, Row, SIZE, STREAMED, millis, quantiles,
+    ADDED_P50, ADDED_P99, EVENTS, GROWTH, IDLE, PER_CORE, READY, Row, SIZE, STREAMED, millis,
 };
-use crate::request::{BULK, KEYS, LARGE, Source};
+use crate::request::{BULK, LARGE, Source};
 use crate::round::{Case, Cast, Round, Settings};
+use crate::server::{Broker, Servers};
 use crate::subscriber::App;
 
 /// Connections of every load but the one-at-a-time and the group-commit ones.
-const CONNECTIONS: usize = 16;
+pub(crate) const CONNECTIONS: usize = 16;
 /// Connections of loads whose answers share a sync of the disk.
-const GROUP: usize = 64;
+pub(crate) const GROUP: usize = 64;
 /// Heading of the cases that call the app without anything between; their medians show whether the machine kept still.
 pub(crate) const DIRECT: &str = "B0 directly:";
-/// Undelivered events that the sustained load allows.
-const WINDOW: u64 = 256;
 /// How long a contender may need until the first call or event goes through.
-const FIRST_WITHIN: Duration = Duration::from_secs(20);
+pub(crate) const FIRST_WITHIN: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Scenario {
@@ -67,27 +64,31 @@ pub(crate) enum Scenario {
 pub(crate) async fn run(
     scenario: Scenario,
     settings: &Settings,
+    servers: &Servers,
     contenders: &[Contender],
     number: usize,
 ) -> Result<Vec<Row>> {
-    if scenario == Scenario::B0 {
-        return floor(settings, number).await.context("B0");
+    let round = |name| Round {
+        settings,
+        servers,
+        name,
+        number,
+    };
+    match scenario {
+        Scenario::B0 => return floor(&round("bare hops")).await.context("B0"),
+        Scenario::B4 => return brokers::messaging(round, contenders).await.context("B4"),
+        Scenario::B7 => return brokers::state(round, contenders).await.context("B7"),
+        _ => {}
     }
     let mut rows = Vec::new();
     for contender in contenders {
-        let round = Round {
-            settings,
-            name: &contender.name,
-            number,
-        };
+        let round = round(&contender.name);
         let measured = match scenario {
-            Scenario::B0 => continue, // above: it has no contender
+            Scenario::B0 | Scenario::B4 | Scenario::B7 => continue, // above: they have an order of their own
             Scenario::B1 => round.invocation(contender).await,
             Scenario::B2 => round.grpc(contender).await,
             Scenario::B3 => round.large(contender).await,
-            Scenario::B4 => round.messaging(contender).await,
             Scenario::B6 => round.bulk(contender).await,
-            Scenario::B7 => round.state(contender).await,
             Scenario::B15 => round.footprint(contender).await,
             Scenario::B16 => round.overload(contender).await,
         };
@@ -97,19 +98,19 @@ pub(crate) async fn run(
 }
 
 /// Measures the bare pair of proxies, which is nobody's and stands beside the contenders of B1.
-async fn floor(settings: &Settings, number: usize) -> Result<Vec<Row>> {
+async fn floor(round: &Round<'_>) -> Result<Vec<Row>> {
     let folder = TempDir::with_prefix("outrigger-bench-")?;
     let app = App::start(None, folder.path()).await?;
     let [egress, ingress] = free_ports()?;
     let second = hop("callee", "egress", egress, app.address, folder.path()).await?;
     let first = hop("caller", "ingress", ingress, local(egress), folder.path()).await?;
-    let round = Round {
-        settings,
-        name: "bare hops",
-        number,
-    };
     let rows = round
-        .echo("/echo", local(ingress), vec![&first, &second], &app)
+        .echo(
+            "/echo",
+            local(ingress),
+            vec![first.member(), second.member()],
+            &app,
+        )
         .await?;
     for process in [first, second, app.process] {
         process.kill().await?;
@@ -133,8 +134,8 @@ impl Pair {
         format!("/v1.0/invoke/{}/method/echo", self.callee_id)
     }
 
-    fn processes(&self) -> Vec<&Process> {
-        vec![&self.caller.process, &self.callee.process]
+    fn processes(&self) -> Vec<Member> {
+        vec![self.caller.process.member(), self.callee.process.member()]
     }
 
     async fn end(self) -> Result<()> {
@@ -148,7 +149,7 @@ impl Pair {
 impl Round<'_> {
     /// Starts a pair whose app speaks `protocol`, `http` or `grpc`.
     async fn pair(&self, contender: &Contender, protocol: &str) -> Result<Pair> {
-        let stage = Stage::new(contender, Broker::InMemory).await?;
+        let stage = Stage::new(contender, Broker::InMemory, self.servers).await?;
         let app = match protocol {
             "grpc" => App::start_grpc(stage.folder()).await?,
             _ => App::start(None, stage.folder()).await?,
@@ -183,7 +184,7 @@ impl Round<'_> {
         &self,
         path: &str,
         target: SocketAddr,
-        processes: Vec<&Process>,
+        processes: Vec<Member>,
         app: &App,
     ) -> Result<Vec<Row>> {
         let (direct, through) = (Source::echo("/echo"), Source::echo(path));
@@ -199,7 +200,7 @@ impl Round<'_> {
         direct: &Source,
         through: &Source,
         target: SocketAddr,
-        processes: Vec<&Process>,
+        processes: Vec<Member>,
         app: &App,
     ) -> Result<Vec<Row>> {
         let straight = Cast {
@@ -277,8 +278,8 @@ impl Round<'_> {
         let source = Source::large(&path);
         let processes = pair.processes();
         let mut before = 0;
-        for process in &processes {
-            before = before.max(resident(process.pid())?);
+        for sidecar in [&pair.caller, &pair.callee] {
+            before = before.max(resident(sidecar.process.pid())?);
         }
         let cast = Cast {
             target: pair.caller.http,
@@ -307,85 +308,14 @@ impl Round<'_> {
         Ok(vec![row])
     }
 
-    async fn messaging(&self, contender: &Contender) -> Result<Vec<Row>> {
-        let mut rows = Vec::new();
-        for &broker in self
-            .settings
-            .brokers
-            .iter()
-            .filter(|broker| contender.has(**broker) && **broker != Broker::Sqlite)
-        {
-            let stage = Stage::new(contender, broker).await?;
-            let app = App::start(Some((PUBSUB, TOPIC)), stage.folder()).await?;
-            let sidecar = stage
-                .sidecar("sidecar", &self.app_id("publisher"), Some(app.address))
-                .await?;
-            let mut next = first_delivery(&sidecar, &app).await?;
-
-            let source = Source::publish(PUBSUB, TOPIC);
-            let mut cases = vec![
-                ("B4", "at 1,000/s, 16 connections", Pace::Rate(1000), CONNECTIONS),
-                ("B5", "at 3,700/s, 16 connections", Pace::Rate(3700), CONNECTIONS),
-                ("B4", "maximum, 16 connections", Pace::Max, CONNECTIONS),
-                (
-                    "B5",
-                    "maximum with at most 256 undelivered",
-                    Pace::Window(WINDOW),
-                    CONNECTIONS,
-                ),
-            ];
-            if broker == Broker::Embedded {
-                cases.push((
-                    "B4",
-                    "maximum, 64 connections, each answer after fsync",
-                    Pace::Max,
-                    GROUP,
-                ));
-            }
-            let mut processes = vec![&sidecar.process];
-            processes.extend(&stage.broker);
-            let cast = Cast {
-                target: sidecar.http,
-                contender: processes,
-                app: Some(&app),
-            };
-            for (scenario, name, pace, connections) in cases {
-                let case = Case {
-                    scenario,
-                    name: format!("publish and deliver, {broker}, 1 KiB, {name}"),
-                    source: &source,
-                    pace,
-                    connections,
-                };
-                let seen = self.load(&case, &cast, next).await?;
-                next = seen.outcome.next;
-                let arrived = app.arrived(seen.outcome.accepted).await?;
-                let mut row = self.row(&case, &seen);
-                row.figures
-                    .extend(quantiles(&arrived.latency, [E2E_P50, E2E_P90, E2E_P99, E2E_P999]));
-                row.figures.push((LAG, arrived.lag.as_secs_f64()));
-                row.figures.push((LOST, arrived.lost as f64));
-                row.figures.push((DUPLICATES, arrived.duplicates as f64));
-                row.keep("end to end", &arrived.latency);
-                rows.push(row);
-            }
-            sidecar.process.kill().await?;
-            app.process.kill().await?;
-            if let Some(broker) = stage.broker {
-                broker.kill().await?;
-            }
-        }
-        Ok(rows)
-    }
-
     /// In-memory and to nobody, so that it is the publishing that is measured.
     async fn bulk(&self, contender: &Contender) -> Result<Vec<Row>> {
-        let stage = Stage::new(contender, Broker::InMemory).await?;
+        let stage = Stage::new(contender, Broker::InMemory, self.servers).await?;
         let sidecar = stage.sidecar("sidecar", &self.app_id("bulk"), None).await?;
-        let source = Source::publish_bulk(PUBSUB, TOPIC);
+        let source = Source::publish_bulk(PUBSUB, "bench");
         let cast = Cast {
             target: sidecar.http,
-            contender: vec![&sidecar.process],
+            contender: vec![sidecar.process.member()],
             app: None,
         };
         let case = Case {
@@ -402,62 +332,8 @@ impl Round<'_> {
         Ok(vec![row])
     }
 
-    async fn state(&self, contender: &Contender) -> Result<Vec<Row>> {
-        let mut rows = Vec::new();
-        for &broker in self
-            .settings
-            .brokers
-            .iter()
-            .filter(|broker| contender.has(**broker))
-        {
-            let stage = Stage::new(contender, broker).await?;
-            let sidecar = stage.sidecar("sidecar", &self.app_id("state"), None).await?;
-            let (get, set) = (Source::get(STORE), Source::set(STORE));
-            fill(&sidecar, &set).await?;
-            let mut processes = vec![&sidecar.process];
-            processes.extend(&stage.broker);
-            let cast = Cast {
-                target: sidecar.http,
-                contender: processes,
-                app: None,
-            };
-            for (operation, source) in [("get", &get), ("set", &set)] {
-                // What shares one sync of the disk shows with many at once only.
-                for (pace, connections) in [
-                    (Pace::Rate(1000), CONNECTIONS),
-                    (Pace::Max, CONNECTIONS),
-                    (Pace::Max, GROUP),
-                ] {
-                    let durable = matches!(broker, Broker::Embedded | Broker::Sqlite);
-                    if connections == GROUP && !durable {
-                        continue;
-                    }
-                    let rate = match pace {
-                        Pace::Rate(_) => "at 1,000/s",
-                        Pace::Max | Pace::Window(_) => "maximum",
-                    };
-                    let name =
-                        format!("state {operation}, {broker}, 1 KiB, {rate}, {connections} connections");
-                    let case = Case {
-                        scenario: "B7",
-                        name,
-                        source,
-                        pace,
-                        connections,
-                    };
-                    rows.push(self.row(&case, &self.load(&case, &cast, 0).await?));
-                }
-            }
-            sidecar.process.kill().await?;
-            if let Some(broker) = stage.broker {
-                broker.kill().await?;
-            }
-        }
-        Ok(rows)
-    }
-
     async fn footprint(&self, contender: &Contender) -> Result<Vec<Row>> {
-        let stage = Stage::new(contender, Broker::InMemory).await?;
+        let stage = Stage::new(contender, Broker::InMemory, self.servers).await?;
         let app = App::start(None, stage.folder()).await?;
         let mut row = self.empty_row(
             "B15",
@@ -551,52 +427,4 @@ async fn first_grpc_answer(caller: &Sidecar, source: &Source) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-/// Publishes until something is delivered; returns the first unused number.
-async fn first_delivery(sidecar: &Sidecar, app: &App) -> Result<u64> {
-    let source = Source::publish(PUBSUB, TOPIC);
-    let begun = now();
-    let mut number = 0;
-    while app.delivered.distinct() == 0 {
-        let body = source
-            .request(number, now())
-            .into_body()
-            .collect()
-            .await?
-            .to_bytes();
-        let (status, answer) = once(
-            sidecar.http,
-            Method::POST,
-            &format!("/v1.0/publish/{PUBSUB}/{TOPIC}"),
-            body,
-        )
-        .await?;
-        number += 1;
-        if now() - begun > nanos(FIRST_WITHIN) {
-            bail!(
-                "nothing is delivered to {ROUTE}; publish answers {status} {}",
-                String::from_utf8_lossy(&answer)
-            );
-        }
-        app.delivered.wait(Duration::from_millis(100)).await;
-    }
-    Ok(number)
-}
-
-/// Writes every key that the get loads read.
-async fn fill(sidecar: &Sidecar, set: &Source) -> Result<()> {
-    for key in 0..KEYS {
-        let request = set.request(key, 0);
-        let path = request.uri().path().to_owned();
-        let body = request.into_body().collect().await?.to_bytes();
-        let (status, answer) = once(sidecar.http, Method::POST, &path, body).await?;
-        if !status.is_success() {
-            bail!(
-                "setting a key answers {status} {}",
-                String::from_utf8_lossy(&answer)
-            );
-        }
-    }
-    Ok(())
 }

@@ -10,6 +10,7 @@ pub mod client;
 pub mod conformance;
 pub mod fakes;
 pub mod log;
+pub mod maven;
 pub mod pki;
 pub mod port;
 pub mod process;

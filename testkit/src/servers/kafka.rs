@@ -8,7 +8,7 @@
 
 pub mod cluster;
 
-use crate::cache;
+use crate::maven::{self, Artifact};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -28,11 +28,7 @@ const JVM: [&str; 4] = [
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
 ];
-const POM: &str = "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\
-    <groupId>outrigger</groupId><artifactId>tests</artifactId><version>1</version><dependencies>\
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>4.3.1</version></dependency>\
-    <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId>\
-    <version>2.25.4</version></dependency></dependencies></project>";
+const LOGGING: Artifact<'_> = ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.4");
 
 pub struct Kafka {
     folder: TempDir,
@@ -52,6 +48,15 @@ struct Ports {
     sasl: u16,
     tls: u16,
     mtls: u16,
+}
+
+/// The folder with the jars of Kafka's own tools, of the version of the broker.
+///
+/// # Errors
+/// Why they cannot be had.
+pub fn tools() -> Result<PathBuf, String> {
+    let artifacts = [("org.apache.kafka", "kafka-tools", VERSION), LOGGING];
+    maven::jars(&format!("kafka-tools-{VERSION}"), &artifacts)
 }
 
 /// Starts a broker. `None`, said loudly, if Java or the jars cannot be had.
@@ -109,6 +114,11 @@ impl Kafka {
     /// `localhost:port`, with TLS and client certificates.
     pub fn mtls(&self) -> String {
         format!("localhost:{}", self.ports.mtls)
+    }
+
+    /// Of the broker's one process; `None` when it is not running.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// SIGKILL: no farewell, no flush.
@@ -236,42 +246,14 @@ fn java(jars: &Path, folder: &Path) -> Command {
 
 /// The folder with the jars, from Maven Central if it is not there yet.
 fn jars() -> Option<PathBuf> {
-    for program in ["java", "mvn"] {
-        let found = Command::new("which").arg(program).stdout(Stdio::null()).status();
-        if !found.is_ok_and(|status| status.success()) {
-            super::skipped(&format!("{program} is not installed, so there is no Kafka"));
-            return None;
+    let artifacts = [("org.apache.kafka", "kafka_2.13", VERSION), LOGGING];
+    match maven::jars(&format!("kafka-{VERSION}"), &artifacts) {
+        Ok(jars) => Some(jars),
+        Err(why) => {
+            super::skipped(&format!("there is no Kafka: {why}"));
+            None
         }
     }
-    let cache = cache::folder();
-    let jars = cache.join(format!("kafka-{VERSION}"));
-    if jars.is_dir() {
-        return Some(jars);
-    }
-    fs::create_dir_all(&cache).expect("a folder for what is kept");
-    let project = tempfile::tempdir_in(&cache).expect("a temporary folder");
-    fs::write(project.path().join("pom.xml"), POM).expect("the folder takes files");
-    let fetched = Command::new("mvn")
-        .args([
-            "-q",
-            "-B",
-            "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies",
-        ])
-        .args(["-DincludeScope=runtime", "-DoutputDirectory=lib"])
-        .current_dir(project.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    if !fetched.is_ok_and(|status| status.success()) {
-        super::skipped("Maven cannot fetch Kafka");
-        return None;
-    }
-    // Another test may have been quicker: then its folder serves as well.
-    if fs::rename(project.path().join("lib"), &jars).is_err() && !jars.is_dir() {
-        panic!("{} cannot be made", jars.display());
-    }
-    Some(jars)
 }
 
 /// Writes what the broker shows and trusts; gives the authority and a client's certificate and key.

@@ -71,6 +71,16 @@ impl Postgresql {
         self.port.number()
     }
 
+    /// Of the process that has all others of the server as children; `None` when it is not running.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Where the programs of the server's version are.
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
     /// For the database that is there from the beginning.
     pub fn connection_string(&self) -> String {
         format!(

@@ -4,10 +4,11 @@
 //! The server is a script with Erlang's machine as a child, and needs Erlang's name service (`epmd`). Both are ours: a
 //! process group and a child of its own, ended with the value.
 
+use crate::maven;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::io;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -17,6 +18,7 @@ use tokio::net::TcpStream;
 /// How long the server may take to start: it is slow, and slower on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
+const PERF_TEST: &str = "2.22.1";
 const ERLANG: &str = "-kernel inet_dist_use_interface {127,0,0,1}";
 
 pub struct RabbitMq {
@@ -26,6 +28,15 @@ pub struct RabbitMq {
     names_port: u16,
     distribution_port: u16,
     server: Option<Child>,
+}
+
+/// The folder with the jars of PerfTest, RabbitMQ's own load generator.
+///
+/// # Errors
+/// Why they cannot be had.
+pub fn perf_test() -> Result<PathBuf, String> {
+    let artifact = ("com.rabbitmq", "perf-test", PERF_TEST);
+    maven::jars(&format!("rabbitmq-perf-test-{PERF_TEST}"), &[artifact])
 }
 
 /// Starts a server with further lines for its configuration (`listeners.ssl.1 = …`). `None`, said loudly, if RabbitMQ is
@@ -85,6 +96,11 @@ impl RabbitMq {
     /// As `connectionString` wants it, for the user that may do everything.
     pub fn uri(&self) -> String {
         format!("amqp://guest:guest@{}", self.host())
+    }
+
+    /// Of the script that has Erlang's machine as a child; `None` when it is not running.
+    pub fn pid(&self) -> Option<u32> {
+        self.server.as_ref().map(Child::id)
     }
 
     /// SIGKILL: no farewell, no flush.

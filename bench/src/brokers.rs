@@ -60,14 +60,20 @@ impl Load {
         }
     }
 
-    /// What a raw client that only publishes does instead of this.
-    fn lone(self) -> Option<Self> {
-        let fast = !matches!(self.pace, Pace::Rate(_) | Pace::Window(1));
-        (self.act == Act::Deliver && fast).then_some(Self {
-            act: Act::Publish,
+    /// Whether the rate is what shows, and not what was asked for.
+    fn is_fast(self) -> bool {
+        !matches!(self.pace, Pace::Rate(_) | Pace::Window(1))
+    }
+
+    /// The loads of which a raw client may have a figure that this one can be set against, the nearest first.
+    fn alike(self) -> impl Iterator<Item = Self> {
+        let acts = [self.act, Act::Publish].into_iter();
+        let others = acts.filter(move |_| self.act == Act::Deliver && self.is_fast());
+        std::iter::once(self).chain(others.map(move |act| Self {
+            act,
             pace: Pace::Max,
             ..self
-        })
+        }))
     }
 
     fn name(self, broker: Broker) -> String {
@@ -128,55 +134,36 @@ fn keeping(broker: Broker) -> Vec<Load> {
     loads
 }
 
-/// B4 and B5 on every broker.
-pub(crate) async fn messaging<'a>(
+/// Measures everybody on every broker (`messages`) or store; what was measured before something fails is in `rows`.
+pub(crate) async fn run<'a>(
+    messages: bool,
     round: impl Fn(&'a str) -> Round<'a>,
     contenders: &'a [Contender],
-) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
+    rows: &mut Vec<Row>,
+) -> Result<()> {
     let raw = round(RAW);
-    for &broker in raw
-        .settings
-        .brokers
-        .iter()
-        .filter(|broker| broker.carries_messages())
-    {
-        let loads = raw.wanted(broker, publishing(broker));
-        let mut here = raw.raw(broker, &loads).await?;
-        for contender in contenders
-            .iter()
-            .filter(|contender| contender.has(broker) && !loads.is_empty())
-        {
-            let measured = round(&contender.name).publish(contender, broker, &loads).await;
-            here.extend(measured.with_context(|| format!("{broker} with {}", contender.name))?);
+    for &broker in &raw.settings.brokers {
+        let loads = match messages {
+            true if broker.carries_messages() => raw.wanted(broker, publishing(broker)),
+            false if broker.keeps_state() => raw.wanted(broker, keeping(broker)),
+            _ => continue,
+        };
+        if loads.is_empty() {
+            continue;
         }
-        compare(&mut here, broker, &loads);
-        rows.extend(here);
-    }
-    Ok(rows)
-}
-
-/// B7 on every store.
-pub(crate) async fn state<'a>(
-    round: impl Fn(&'a str) -> Round<'a>,
-    contenders: &'a [Contender],
-) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    let raw = round(RAW);
-    for &broker in raw.settings.brokers.iter().filter(|broker| broker.keeps_state()) {
-        let loads = raw.wanted(broker, keeping(broker));
-        let mut here = raw.raw(broker, &loads).await?;
-        for contender in contenders
-            .iter()
-            .filter(|contender| contender.has(broker) && !loads.is_empty())
-        {
-            let measured = round(&contender.name).keep(contender, broker, &loads).await;
-            here.extend(measured.with_context(|| format!("{broker} with {}", contender.name))?);
+        let first = rows.len();
+        raw.raw(broker, &loads, rows).await?;
+        for contender in contenders.iter().filter(|contender| contender.has(broker)) {
+            let round = round(&contender.name);
+            let measured = match messages {
+                true => round.publish(contender, broker, &loads, rows).await,
+                false => round.keep(contender, broker, &loads, rows).await,
+            };
+            measured.with_context(|| format!("{broker} with {}", contender.name))?;
         }
-        compare(&mut here, broker, &loads);
-        rows.extend(here);
+        compare(&mut rows[first..], broker, &loads);
     }
-    Ok(rows)
+    Ok(())
 }
 
 impl Round<'_> {
@@ -186,10 +173,9 @@ impl Round<'_> {
     }
 
     /// The same loads without a sidecar between, as far as there is a program for it.
-    async fn raw(&self, broker: Broker, loads: &[Load]) -> Result<Vec<Row>> {
-        let mut rows = Vec::new();
-        if loads.is_empty() || !Raw::has(broker) {
-            return Ok(rows);
+    async fn raw(&self, broker: Broker, loads: &[Load], rows: &mut Vec<Row>) -> Result<()> {
+        if !Raw::has(broker) {
+            return Ok(());
         }
         let raw = Raw::start(self, broker).await?;
         for &load in loads {
@@ -203,11 +189,16 @@ impl Round<'_> {
                 rows.push(row);
             }
         }
-        raw.end().await?;
-        Ok(rows)
+        raw.end().await
     }
 
-    async fn publish(&self, contender: &Contender, broker: Broker, loads: &[Load]) -> Result<Vec<Row>> {
+    async fn publish(
+        &self,
+        contender: &Contender,
+        broker: Broker,
+        loads: &[Load],
+        rows: &mut Vec<Row>,
+    ) -> Result<()> {
         let stage = Stage::new(contender, broker, self.servers).await?;
         let app = App::start(Some((PUBSUB, &stage.topic)), stage.folder()).await?;
         let sidecar = stage
@@ -219,7 +210,6 @@ impl Round<'_> {
 
         let mut contending = vec![sidecar.process.member()];
         contending.extend(stage.server.clone());
-        let mut rows = Vec::new();
         for &load in loads {
             let deliver = load.act == Act::Deliver;
             let cast = Cast {
@@ -244,8 +234,7 @@ impl Round<'_> {
         }
         sidecar.process.kill().await?;
         app.process.kill().await?;
-        stage.end().await?;
-        Ok(rows)
+        stage.end().await
     }
 
     async fn delivered(&self, row: &mut Row, app: &App, seen: &Seen) -> Result<()> {
@@ -259,7 +248,13 @@ impl Round<'_> {
         Ok(())
     }
 
-    async fn keep(&self, contender: &Contender, broker: Broker, loads: &[Load]) -> Result<Vec<Row>> {
+    async fn keep(
+        &self,
+        contender: &Contender,
+        broker: Broker,
+        loads: &[Load],
+        rows: &mut Vec<Row>,
+    ) -> Result<()> {
         let stage = Stage::new(contender, broker, self.servers).await?;
         let sidecar = stage.sidecar("sidecar", &self.app_id("state"), None).await?;
         let (get, set) = (Source::get(STORE), Source::set(STORE));
@@ -271,7 +266,6 @@ impl Round<'_> {
             contender: contending,
             app: None,
         };
-        let mut rows = Vec::new();
         for &load in loads {
             let case = Case {
                 scenario: load.scenario,
@@ -283,8 +277,7 @@ impl Round<'_> {
             rows.push(self.row(&case, &self.load(&case, &cast, 0).await?));
         }
         sidecar.process.kill().await?;
-        stage.end().await?;
-        Ok(rows)
+        stage.end().await
     }
 }
 
@@ -295,20 +288,27 @@ fn compare(rows: &mut [Row], broker: Broker, loads: &[Load]) {
         let Some(load) = loads.iter().find(|load| load.name(broker) == row.case) else {
             continue;
         };
-        let lone = load.lone().map(|lone| lone.name(broker));
         for (name, figure, ratio) in [
             (RAW, RATE, OF_RAW),
             (RAW, E2E_P99, OF_RAW_P99),
             (REFERENCE, RATE, OF_REFERENCE),
             (REFERENCE, CPU_SIDECARS, OF_REFERENCE_CPU),
         ] {
-            let of = |case: &str| {
+            if figure == RATE && !load.is_fast() {
+                continue;
+            }
+            let of = |load: Load| {
+                let case = load.name(broker);
                 let mut others = rows
                     .iter()
                     .filter(|other| other.contender == name && other.case == case);
                 others.find_map(|other| value(other, figure))
             };
-            let theirs = of(&row.case).or_else(|| of(lone.as_ref().filter(|_| name == RAW)?));
+            // The contenders have all loads; and how long events take depends on which it is.
+            let theirs = match (name, figure) {
+                (RAW, RATE) => load.alike().find_map(of),
+                _ => of(*load),
+            };
             if let (Some(ours), Some(theirs)) = (value(row, figure), theirs)
                 && row.contender != name
                 && theirs > 0.0
@@ -370,4 +370,59 @@ async fn fill(sidecar: &Sidecar, set: &Source) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{Act, CONNECTIONS, Load, RAW, REFERENCE, compare, publishing, value};
+    use crate::load::Pace;
+    use crate::report::{CPU_SIDECARS, OF_RAW, OF_REFERENCE, OF_REFERENCE_CPU, RATE, Row};
+    use crate::server::Broker;
+
+    #[test]
+    fn ratios() {
+        let broker = Broker::Kafka;
+        let row = |contender: &str, load: Load, rate, cpu| Row {
+            scenario: load.scenario,
+            case: load.name(broker),
+            contender: contender.to_owned(),
+            round: 1,
+            figures: vec![(RATE, rate), (CPU_SIDECARS, cpu)],
+            errors: BTreeMap::new(),
+            cpu_seconds: BTreeMap::new(),
+            histograms: BTreeMap::new(),
+        };
+        let alone = Load::new("B4", Act::Publish, Pace::Max, CONNECTIONS);
+        let window = Load::new("B5", Act::Deliver, Pace::Window(256), CONNECTIONS);
+        let fixed = Load::new("B4", Act::Deliver, Pace::Rate(1000), CONNECTIONS);
+        let mut rows = [
+            row(RAW, alone, 100.0, 0.0),
+            row("ours", alone, 40.0, 1.0),
+            row("ours", window, 30.0, 1.0),
+            row("ours", fixed, 1000.0, 1.0),
+            row(REFERENCE, window, 10.0, 4.0),
+            row(REFERENCE, fixed, 1000.0, 4.0),
+        ];
+        compare(&mut rows, broker, &publishing(broker));
+        let expect = [
+            (None, None, None),
+            (Some(0.4), None, None),
+            // Nothing raw delivers like that, so publishing alone stands in.
+            (Some(0.3), Some(3.0), Some(0.25)),
+            // A rate that was asked for is no result.
+            (None, None, Some(0.25)),
+            (Some(0.1), None, None),
+            (None, None, None),
+        ];
+        for (row, expect) in rows.iter().zip(expect) {
+            let seen = (
+                value(row, OF_RAW),
+                value(row, OF_REFERENCE),
+                value(row, OF_REFERENCE_CPU),
+            );
+            assert_eq!(seen, expect, "{} {}", row.contender, row.case);
+        }
+    }
 }

@@ -196,12 +196,11 @@ async fn measure(mut run: Run) -> Result<()> {
     'scenarios: for scenario in scenarios {
         for number in 1..=usize::from(run.rounds) {
             eprintln!("{scenario:?} round {number}/{}", run.rounds);
-            match scenario::run(scenario, &settings, &servers, &contenders, number).await {
-                Ok(more) => rows.extend(more),
-                Err(error) => {
-                    failed = Some(error);
-                    break 'scenarios;
-                }
+            if let Err(error) =
+                scenario::run(scenario, &settings, &servers, &contenders, number, &mut rows).await
+            {
+                failed = Some(error);
+                break 'scenarios;
             }
         }
     }

@@ -67,7 +67,8 @@ pub(crate) async fn run(
     servers: &Servers,
     contenders: &[Contender],
     number: usize,
-) -> Result<Vec<Row>> {
+    rows: &mut Vec<Row>,
+) -> Result<()> {
     let round = |name| Round {
         settings,
         servers,
@@ -75,12 +76,16 @@ pub(crate) async fn run(
         number,
     };
     match scenario {
-        Scenario::B0 => return floor(&round("bare hops")).await.context("B0"),
-        Scenario::B4 => return brokers::messaging(round, contenders).await.context("B4"),
-        Scenario::B7 => return brokers::state(round, contenders).await.context("B7"),
+        Scenario::B0 => {
+            rows.extend(floor(&round("bare hops")).await.context("B0")?);
+            return Ok(());
+        }
+        Scenario::B4 | Scenario::B7 => {
+            let ran = brokers::run(scenario == Scenario::B4, round, contenders, rows).await;
+            return ran.with_context(|| format!("{scenario:?}"));
+        }
         _ => {}
     }
-    let mut rows = Vec::new();
     for contender in contenders {
         let round = round(&contender.name);
         let measured = match scenario {
@@ -94,7 +99,7 @@ pub(crate) async fn run(
         };
         rows.extend(measured.with_context(|| format!("{scenario:?} of {}", contender.name))?);
     }
-    Ok(rows)
+    Ok(())
 }
 
 /// Measures the bare pair of proxies, which is nobody's and stands beside the contenders of B1.

@@ -25,8 +25,10 @@ pub(super) async fn measure(
     (warmup, measured): (Duration, Duration),
 ) -> Result<Vec<(Figure, f64)>> {
     let (mut writer, mut reader) = (Connection::to(address).await?, Connection::to(address).await?);
+    let stream = format!("raw-{}", now());
+    let stream = stream.as_bytes();
     writer
-        .send(&[b"XGROUP", b"CREATE", b"raw", b"group", b"$", b"MKSTREAM"])
+        .send(&[b"XGROUP", b"CREATE", stream, b"group", b"$", b"MKSTREAM"])
         .await?;
     writer.answer().await?;
 
@@ -46,7 +48,7 @@ pub(super) async fn measure(
                     let due = (now().saturating_sub(start) / step + 1).min(count);
                     for number in added..due {
                         let body = source.request(number, start + number * step).into_body().collect().await?.to_bytes();
-                        writer.send(&[b"XADD", b"raw", b"*", b"data", &body]).await?;
+                        writer.send(&[b"XADD", stream, b"*", b"data", &body]).await?;
                     }
                     added = due;
                 }
@@ -70,7 +72,7 @@ pub(super) async fn measure(
                 WAIT.as_bytes(),
                 b"NOACK",
                 b"STREAMS",
-                b"raw",
+                stream,
                 b">",
             ];
             reader.send(&read).await?;

@@ -8,7 +8,8 @@ mod tests;
 use crate::avro::Json;
 use crate::consumer::assign::Strategy;
 use crate::dial::{Login, Mechanism};
-use crate::oauth;
+use crate::oauth::assertion::Assertion;
+use crate::oauth::{self, Proof};
 use crate::registry;
 use crate::values;
 use crate::wire::compress::Compression;
@@ -59,6 +60,11 @@ pub(crate) struct Config {
     #[serde(rename = "oidcClientID")]
     oidc_client_id: String,
     oidc_client_secret: Hidden,
+    oidc_client_assertion_cert: String,
+    oidc_client_assertion_key: Hidden,
+    oidc_resource: String,
+    oidc_audience: String,
+    oidc_kid: String,
     oidc_scopes: String,
     oidc_extensions: String,
     disable_tls: bool,
@@ -297,10 +303,17 @@ impl Config {
                     password: self.sasl_password.clone(),
                 })
             }
-            "oidc" => {
+            "oidc" | "oidc_private_key_jwt" => {
                 needed(&self.oidc_token_endpoint, "OIDC Token Endpoint")?;
                 needed(&self.oidc_client_id, "OIDC Client ID")?;
-                needed(&self.oidc_client_secret.0, "OIDC Client Secret")?;
+                let proof = if auth == "oidc" {
+                    needed(&self.oidc_client_secret.0, "OIDC Client Secret")?;
+                    Proof::Secret(self.oidc_client_secret.clone())
+                } else {
+                    needed(&self.oidc_client_assertion_cert, "OIDC Client Assertion Cert")?;
+                    needed(&self.oidc_client_assertion_key.0, "OIDC Client Assertion Key")?;
+                    Proof::Assertion(self.assertion()?)
+                };
                 if self.oidc_scopes.is_empty() {
                     log.warn(
                         "kafka: no oidcScopes are set, the scope is \"openid\" only: a token can be used elsewhere, too",
@@ -313,15 +326,12 @@ impl Config {
                 Ok(Login::Token(Box::new(oauth::Settings {
                     endpoint: self.oidc_token_endpoint.clone(),
                     client_id: self.oidc_client_id.clone(),
-                    client_secret: self.oidc_client_secret.clone(),
+                    proof,
                     scopes,
-                    extensions: extensions(&self.oidc_extensions)?,
+                    extensions: extensions(&self.oidc_extensions, auth)?,
                     tls: self.client_tls(None, Trust::SystemAnd(ca(&self.ca_cert)))?,
                 })))
             }
-            "oidc_private_key_jwt" => Err(missing(
-                "metadata authType oidc_private_key_jwt: signed assertions to Kafka",
-            )),
             "awsiam" => Err(missing(
                 "metadata authType awsiam: AWS IAM authentication to Kafka",
             )),
@@ -329,6 +339,16 @@ impl Config {
                 "kafka error: invalid value for 'authType' attribute",
             )),
         }
+    }
+
+    fn assertion(&self) -> Result<Assertion> {
+        let mut assertion = Assertion::new(&self.oidc_client_assertion_key.0).map_err(|cause| {
+            Error::invalid(format!("kafka error: metadata oidcClientAssertionKey {cause}"))
+        })?;
+        assertion.kid.clone_from(&self.oidc_kid);
+        assertion.audience.clone_from(&self.oidc_audience);
+        assertion.resource.clone_from(&self.oidc_resource);
+        Ok(assertion)
     }
 
     fn tls(&self, auth: &str) -> Result<Option<tls::Config>> {
@@ -491,14 +511,18 @@ fn retries(configured: Option<i64>) -> Result<u32> {
     })
 }
 
-fn extensions(text: &str) -> Result<BTreeMap<String, String>> {
+fn extensions(text: &str, auth: &str) -> Result<BTreeMap<String, String>> {
     if text.is_empty() {
         return Ok(BTreeMap::new());
     }
     serde_json::from_str(text)
         .ok()
         .filter(|extensions: &BTreeMap<_, _>| !extensions.is_empty())
-        .ok_or_else(|| Error::invalid("kafka error: improper OIDC Extensions format for authType 'oidc'"))
+        .ok_or_else(|| {
+            Error::invalid(format!(
+                "kafka error: improper OIDC Extensions format for authType '{auth}'"
+            ))
+        })
 }
 
 /// A duration whose bare numbers are seconds; what is empty, zero or below is left to us.

@@ -5,8 +5,8 @@
 //!
 //! Beside them, [`values`] writes and reads Avro by schemas of a [`registry`].
 //!
-//! Deliberately absent for now, each with an error that names it: AWS IAM, signed assertions. Never to
-//! come: transactions, and exactly-once across topics, which the runtime's seam cannot express.
+//! Deliberately absent for now, with an error that names it: AWS IAM. Never to come: transactions, and exactly-once across
+//! topics, which the runtime's seam cannot express.
 
 mod avro;
 mod binding;

@@ -2,7 +2,10 @@
 //!
 //! A token is kept until shortly before it expires; brokers ask for it with each new connection only.
 
+pub(crate) mod assertion;
+
 use crate::failure::Failure;
+use assertion::Assertion;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use bytes::Bytes;
@@ -27,11 +30,18 @@ const LONGEST: usize = 1 << 20;
 pub(crate) struct Settings {
     pub endpoint: String,
     pub client_id: String,
-    pub client_secret: Hidden,
+    pub proof: Proof,
     /// With spaces between.
     pub scopes: String,
     pub extensions: BTreeMap<String, String>,
     pub tls: tls::Config,
+}
+
+/// How the endpoint knows that it is us.
+#[derive(Debug, Clone)]
+pub(crate) enum Proof {
+    Secret(Hidden),
+    Assertion(Assertion),
 }
 
 pub(crate) struct Tokens {
@@ -91,14 +101,24 @@ impl Tokens {
         let Settings {
             endpoint,
             client_id,
-            client_secret: Hidden(secret),
+            proof,
             scopes,
             ..
         } = &self.settings;
-        let form = format!("grant_type=client_credentials&scope={}", encoded(scopes));
-        let login = BASE64.encode(format!("{}:{}", encoded(client_id), encoded(secret)));
-        let request = http::Request::post(endpoint)
-            .header(http::header::AUTHORIZATION, format!("Basic {login}"))
+        let mut form = "grant_type=client_credentials".to_owned();
+        let mut request = http::Request::post(endpoint);
+        match proof {
+            Proof::Secret(Hidden(secret)) => {
+                let login = BASE64.encode(format!("{}:{}", encoded(client_id), encoded(secret)));
+                request = request.header(http::header::AUTHORIZATION, format!("Basic {login}"));
+            }
+            Proof::Assertion(assertion) => {
+                let part = assertion.form(client_id, endpoint);
+                form = format!("{form}&{}", part.map_err(|cause| self.failed(cause))?);
+            }
+        }
+        form = format!("{form}&scope={}", encoded(scopes));
+        let request = request
             .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(http::header::ACCEPT, "application/json")
             .body(Full::from(form))
@@ -110,7 +130,11 @@ impl Tokens {
         let body = body.map_err(|error| self.failed(error))?.to_bytes();
         if !status.is_success() {
             return Err(self.failed(format!(
-                "it answered {status}: check oidcClientID, oidcClientSecret, oidcScopes"
+                "it answered {status}: check oidcClientID, oidcScopes and {}",
+                match proof {
+                    Proof::Secret(_) => "oidcClientSecret",
+                    Proof::Assertion(_) => "oidcClientAssertionKey, oidcKid, oidcAudience, oidcResource",
+                }
             )));
         }
         serde_json::from_slice(&body).map_err(|_| self.failed("its answer holds no access_token"))

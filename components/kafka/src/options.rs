@@ -74,7 +74,7 @@ pub(crate) const LOGIN: &[Opt] = &[
     opt(
         "authType",
         REQUIRED,
-        "`none` (no TLS either), `password`, `mtls`, `certificate` (TLS only), `oidc`; `awsiam` and `oidc_private_key_jwt` are refused",
+        "`none` (no TLS either), `password`, `mtls`, `certificate` (TLS only), `oidc`, `oidc_private_key_jwt`; `awsiam` is refused",
     ),
     opt(
         "authRequired",
@@ -88,20 +88,40 @@ pub(crate) const LOGIN: &[Opt] = &[
         "PLAINTEXT",
         "for `password`: `PLAINTEXT`, `SHA-256` or `SHA-512` (SCRAM)",
     ),
-    opt("oidcTokenEndpoint", NONE, "for `oidc`: where tokens come from"),
-    opt("oidcClientID", NONE, "for `oidc`"),
+    opt("oidcTokenEndpoint", NONE, "for `oidc…`: where tokens come from"),
+    opt("oidcClientID", NONE, "for `oidc…`"),
     opt("oidcClientSecret", NONE, "for `oidc`"),
-    opt("oidcScopes", "openid", "for `oidc`, with commas between"),
+    opt("oidcScopes", "openid", "for `oidc…`, with commas between"),
     opt(
         "oidcExtensions",
         NONE,
-        "for `oidc`: SASL extensions as a JSON object of texts",
+        "for `oidc…`: SASL extensions as a JSON object of texts",
     ),
-    opt("oidcClientAssertionCert", NONE, "not available"),
-    opt("oidcClientAssertionKey", NONE, "not available"),
-    opt("oidcResource", NONE, "not available"),
-    opt("oidcAudience", NONE, "not available"),
-    opt("oidcKid", NONE, "not available"),
+    opt(
+        "oidcClientAssertionCert",
+        NONE,
+        "for `oidc_private_key_jwt`: needed as in the reference, and not looked at",
+    ),
+    opt(
+        "oidcClientAssertionKey",
+        NONE,
+        "for `oidc_private_key_jwt`: PEM of the RSA key that signs who we are",
+    ),
+    opt(
+        "oidcResource",
+        NONE,
+        "for `oidc_private_key_jwt`: what the token is for",
+    ),
+    opt(
+        "oidcAudience",
+        "`oidcTokenEndpoint`",
+        "for `oidc_private_key_jwt`: whom the assertion is for",
+    ),
+    opt(
+        "oidcKid",
+        NONE,
+        "for `oidc_private_key_jwt`: which of our keys it is",
+    ),
     opt(
         "disableTls",
         "false",

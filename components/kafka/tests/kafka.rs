@@ -3,8 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
 
+use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::RsaKeyPair;
 use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD as BASE64};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use outrigger_component::binding::{InputBinding, OutputBinding};
@@ -374,6 +377,13 @@ async fn logging_in() {
     tokens(&kafka).await;
 }
 
+fn private_key() -> String {
+    let key = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+    let der: Pkcs8V1Der<'_> = key.as_der().unwrap();
+    let text = BASE64_STANDARD.encode(der.as_ref());
+    format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
+}
+
 /// A token endpoint that gives a new token with each request.
 async fn tokens(kafka: &Kafka) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -388,13 +398,18 @@ async fn tokens(kafka: &Kafka) {
     let issuing = async {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = vec![0; 4096];
-            let length = stream.read(&mut request).await.unwrap();
-            let request = String::from_utf8_lossy(&request[..length]).into_owned();
+            let mut request = String::new();
+            // What says who asks stands before the scope.
+            while !request.contains("scope=") {
+                let mut part = vec![0; 4096];
+                let length = stream.read(&mut part).await.unwrap();
+                request += &String::from_utf8_lossy(&part[..length]);
+            }
             // `app:s/cret`, each part as in a form.
             let known = request
                 .to_lowercase()
-                .contains("authorization: basic yxbwonmlmkzjcmv0");
+                .contains("authorization: basic yxbwonmlmkzjcmv0")
+                || request.contains("&client_id=app&client_assertion_type=urn%3Aietf");
             let (status, body) = match known {
                 true => (
                     "200 OK",
@@ -423,6 +438,14 @@ async fn tokens(kafka: &Kafka) {
             ]
         };
         round_trip(&try_broker(&login("s/cret")).await.unwrap(), "oidc").await;
+        let key = private_key();
+        let assertion = [
+            ("authType", "oidc_private_key_jwt"),
+            ("oidcClientAssertionCert", "not looked at"),
+            ("oidcClientAssertionKey", key.as_str()),
+        ];
+        let signed = try_broker(&[&login("")[..], &assertion].concat()).await.unwrap();
+        round_trip(&signed, "signed").await;
         let error = refused(&login("wrong")).await;
         assert!(
             error.message.contains("401") && error.message.contains(&endpoint),

@@ -180,10 +180,20 @@ fn what_cannot_be_is_refused_by_name() {
             "clientKey or clientCert is missing",
         ),
         (&[("caCert", "x")], "invalid ca certificate"),
+        (
+            &[
+                ("authType", "oidc_private_key_jwt"),
+                ("oidcTokenEndpoint", "http://x"),
+                ("oidcClientID", "app"),
+                ("oidcClientAssertionCert", "x"),
+                ("oidcClientAssertionKey", "hunter2"),
+            ],
+            "oidcClientAssertionKey is not a private key in PEM form",
+        ),
         (&[("authType", "awsiam")], "authType awsiam"),
         (
             &[("authType", "oidc_private_key_jwt")],
-            "authType oidc_private_key_jwt",
+            "missing OIDC Token Endpoint for authType 'oidc_private_key_jwt'",
         ),
         (&[("schemaRegistryURL", "x:8081")], "schemaRegistryURL"),
         (&[("schemaRegistryURL", "http://u:p@x")], "schemaRegistryAPIKey"),

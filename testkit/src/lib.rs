@@ -8,6 +8,7 @@ pub mod audit;
 pub mod cache;
 pub mod client;
 pub mod conformance;
+pub mod disk;
 pub mod fakes;
 pub mod log;
 pub mod maven;

@@ -6,7 +6,13 @@ use tonic::{Code, ConnectError, Status};
 
 /// `what` begins the sentence.
 pub(crate) fn failure(what: &str, status: &Status) -> Error {
-    Error::new(kind(status), format!("{what}: {}", cause(status)))
+    let hint = match status.code() {
+        Code::ResourceExhausted if status.message().contains("database space exceeded") => {
+            " (compact, defragment and disarm it: etcdctl compact, defrag, alarm disarm; or raise --quota-backend-bytes)"
+        }
+        _ => "",
+    };
+    Error::new(kind(status), format!("{what}: {}{hint}", cause(status)))
 }
 
 /// Whether another member, or the same one a little later, may do it.

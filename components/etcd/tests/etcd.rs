@@ -563,3 +563,32 @@ impl Authority {
         }
     }
 }
+
+/// Nothing is written any more until somebody makes room; what is there is read and deleted.
+#[tokio::test]
+async fn a_server_without_space() {
+    let Some(etcd) = start(&["--quota-backend-bytes", "200000"]).await else {
+        return;
+    };
+    for version in ["v1", "v2"] {
+        let store = store(&etcd, version, &[("keyPrefixPath", version)]).await;
+        let mut kept = 0;
+        let error = loop {
+            match store.set(set(&format!("k{kept}"), &"x".repeat(20_000))).await {
+                Ok(()) => kept += 1,
+                Err(error) => break error,
+            }
+            assert!(kept < 50, "the quota is reached some time");
+        };
+        assert_eq!(error.kind, Kind::Exhausted, "{version}: {error:?}");
+        for expected in ["database space exceeded", "--quota-backend-bytes"] {
+            assert!(error.message.contains(expected), "{version}: {expected}: {error}");
+        }
+        assert_eq!(text(&store, "absent").await, None);
+        let delete = Delete {
+            key: "k0".to_owned(),
+            ..Delete::default()
+        };
+        store.delete(delete).await.unwrap();
+    }
+}

@@ -22,7 +22,7 @@ use outrigger_testkit::conformance::pubsub::{self, Nature, Order};
 use outrigger_testkit::servers::kafka::{Kafka, start};
 use outrigger_testkit::setup::setup;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -112,6 +112,41 @@ async fn conforms() {
     messages_and_partitions(&kafka).await;
     a_new_group_begins_where_it_is_told(&kafka).await;
     bindings(&kafka).await;
+    limits(&kafka).await;
+}
+
+/// A topic that takes no large messages, and a quota: the one is an error, the other takes its time.
+async fn limits(kafka: &Kafka) {
+    kafka.create("limits", 1).await;
+    let small = ["--entity-type", "topics", "--entity-name", "limits"];
+    kafka.alter(&[&small[..], &["--add-config", "max.message.bytes=30000"]].concat());
+    let broker = broker(&kafka.plain(), &[]).await;
+    let error = broker
+        .publish(message("limits", &"x".repeat(40_000), &[]))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, Kind::Exhausted, "{error:?}");
+    for expected in ["topic limits", "MESSAGE_TOO_LARGE", "max.message.bytes"] {
+        assert!(error.message.contains(expected), "{expected}: {error}");
+    }
+    broker.publish(message("limits", "small", &[])).await.unwrap();
+
+    // Over ten seconds, as brokers count: more than that is answered late, and what comes behind it is read late.
+    let clients = ["--entity-type", "clients", "--entity-default"];
+    kafka.alter(&[&clients[..], &["--add-config", "producer_byte_rate=2000"]].concat());
+    let began = Instant::now();
+    let many = (0..12).map(|_| broker.publish(message("limits", &"x".repeat(2_000), &[])));
+    for published in futures::future::join_all(many).await {
+        published.unwrap();
+    }
+    broker.publish(message("limits", "behind", &[])).await.unwrap();
+    let took = began.elapsed();
+    assert!(
+        took > Duration::from_millis(300),
+        "the quota was no matter: {took:?}"
+    );
+    kafka.alter(&[&clients[..], &["--delete-config", "producer_byte_rate"]].concat());
+    broker.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

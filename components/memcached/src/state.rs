@@ -218,12 +218,11 @@ fn refused(what: &str, reason: &str) -> Error {
         let hint = "the value is larger than the server allows (its option -I, 1 MiB unless set)";
         return Error::new(Kind::Exhausted, format!("{message}: {hint}"));
     }
-    let kind = if reason.starts_with("SERVER_ERROR out of memory") {
-        Kind::Exhausted
-    } else {
-        Kind::Internal
-    };
-    Error::new(kind, message)
+    if reason.starts_with("SERVER_ERROR out of memory") {
+        let hint = "the server may not forget (its option -M) and needs more memory (-m)";
+        return Error::new(Kind::Exhausted, format!("{message}: {hint}"));
+    }
+    Error::internal(message)
 }
 
 /// CRC-32 as of Ethernet and zip.

@@ -5,7 +5,7 @@ use outrigger_component::registry::Registry;
 use outrigger_component::state::{Get, Set, StateStore};
 use outrigger_components_memcached::register;
 use outrigger_testkit::conformance::state;
-use outrigger_testkit::servers::memcached::start;
+use outrigger_testkit::servers::memcached::{start, start_with};
 use outrigger_testkit::setup::setup;
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,6 +133,38 @@ async fn what_is_not_possible_is_said() {
         assert!(error.message.contains("memcached cannot keep key"), "{error}");
         assert_eq!(get(&store, key).await.unwrap_err().kind, Kind::Invalid);
     }
+}
+
+/// A server that does not forget to make room.
+#[tokio::test]
+async fn a_server_without_memory() {
+    let Some(server) = start_with(&["-M", "-m", "2"]).await else {
+        return;
+    };
+    let store = store(&[("hosts", &server.host())]).await.unwrap();
+    let mut kept = 0;
+    let error = loop {
+        match set(&store, &format!("k{kept}"), vec![0; 100_000]).await {
+            Ok(()) => kept += 1,
+            Err(error) => break error,
+        }
+        assert!(kept < 1000, "two mebibytes are full some time");
+    };
+    assert_eq!(error.kind, Kind::Exhausted, "{error:?}");
+    for expected in [
+        format!("failed to set key k{kept}"),
+        "out of memory".to_owned(),
+        "-m".to_owned(),
+    ] {
+        assert!(error.message.contains(&expected), "{expected}: {error}");
+    }
+    assert!(
+        get(&store, "k0").await.unwrap().is_some(),
+        "the connection goes on"
+    );
+    server.raw("flush_all").await;
+    server.raw("delete k0").await;
+    set(&store, "k0", vec![0; 100_000]).await.unwrap();
 }
 
 #[tokio::test]

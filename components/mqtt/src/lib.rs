@@ -51,6 +51,12 @@ enum Failure {
     Silent(Duration),
     #[error("{0}")]
     Invalid(String),
+    /// A message that is the first to be sent, again and again.
+    #[error(
+        "the broker ended the connection {0} times in a row while it had this message before it: it may be larger than the broker \
+         takes (max_packet_size of Mosquitto)"
+    )]
+    Fatal(u32),
     #[error("the broker does not allow the subscription")]
     Forbidden,
     #[error("the connection was closed")]
@@ -94,6 +100,7 @@ impl Failure {
         match self {
             Self::Lost(_) | Self::Ended | Self::Refused(Refusal::Unavailable) => Kind::Unavailable,
             Self::Silent(_) => Kind::Timeout,
+            Self::Fatal(_) => Kind::Exhausted,
             Self::Refused(Refusal::Password | Refusal::Forbidden) | Self::Forbidden => Kind::PermissionDenied,
             Self::Refused(_) | Self::NotMqtt | Self::Invalid(_) => Kind::Invalid,
             Self::Malformed(_) => Kind::Internal,

@@ -441,3 +441,27 @@ async fn who_is_no_broker() {
         "{error:?}"
     );
 }
+
+/// A broker that throws out whoever sends too much at once: that message fails soon, and the others go on.
+#[tokio::test]
+async fn a_broker_that_takes_no_large_packets() {
+    let Some(server) = start(&["max_packet_size 2000"]).await else {
+        return;
+    };
+    for qos in ["1", "2"] {
+        let metadata = [("qos", qos), ("consumerID", qos)];
+        let broker = broker(&url(&server), &metadata).await;
+        let mut inbox = subscribe(&*broker, qos).await;
+        broker.publish(message(qos, "before", &[])).await.unwrap();
+        expect(&mut inbox, "before").await;
+        let (large, behind) = tokio::join!(
+            broker.publish(message(qos, &"x".repeat(5000), &[])),
+            broker.publish(message(qos, "behind", &[]))
+        );
+        let error = large.unwrap_err();
+        assert_eq!(error.kind, Kind::Exhausted, "{error:?}");
+        assert!(error.message.contains("max_packet_size"), "{error}");
+        behind.unwrap();
+        expect(&mut inbox, "behind").await;
+    }
+}

@@ -10,6 +10,7 @@ use mysql_async::{OptsBuilder, SslOpts};
 use outrigger_component::error::{Error, Result};
 use outrigger_component::metadata::Hidden;
 use outrigger_daemon::log::Log;
+use outrigger_daemon::tls;
 use std::path::PathBuf;
 
 const PORT: u16 = 3306;
@@ -161,9 +162,15 @@ impl Dsn {
             Address::Tcp(host, port) => options.ip_or_hostname(host.clone()).tcp_port(*port),
             Address::Unix(path) => options.socket(Some(path.clone())).prefer_socket(true),
         };
-        let tls = match tls {
+        let security = match tls {
             Tls::Off => None,
-            Tls::On => Some(SslOpts::default()),
+            // The library knows public authorities only, and takes no configuration of ours: with the first connection over TLS
+            // it makes rustls' provider, the same as ours, that of the process.
+            Tls::On => {
+                let authorities = tls::authorities().into_iter();
+                let authorities = authorities.map(|authority| authority.to_vec().into()).collect();
+                Some(SslOpts::default().with_root_certs(authorities))
+            }
             Tls::Unchecked | Tls::Preferred => {
                 Some(SslOpts::default().with_danger_accept_invalid_certs(true))
             }
@@ -178,7 +185,7 @@ impl Dsn {
                     .with_root_certs(vec![PathBuf::from(pem).into()]),
             ),
         };
-        Ok(options.ssl_opts(tls))
+        Ok(options.ssl_opts(security))
     }
 }
 

@@ -48,6 +48,8 @@ fn text(error: &mysql_async::Error) -> String {
 
 fn kind(error: &mysql_async::Error) -> Kind {
     match error {
+        // The library does not send what the server would not take.
+        mysql_async::Error::Io(error) if error.to_string().contains("max_allowed_packet") => Kind::Exhausted,
         mysql_async::Error::Io(_) => Kind::Unavailable,
         mysql_async::Error::Driver(
             DriverError::ConnectionClosed

@@ -512,3 +512,54 @@ async fn over_tls() {
         .expect("refused");
     assert!(error.message.contains("pemPath"), "{error}");
 }
+
+/// Disk, connections, and messages that are larger than the server takes.
+#[tokio::test]
+async fn a_server_that_has_no_more() {
+    let options = ["--max-connections=6", "--max-allowed-packet=1M"];
+    let Some(server) = start(&options).await else {
+        return;
+    };
+    let store = store(&server, &[]).await;
+    let large = store.set(set("large", &"x".repeat(3 << 20))).await.unwrap_err();
+    assert_eq!(large.kind, Kind::Exhausted, "{large:?}");
+    assert!(large.message.contains("max_allowed_packet"), "{large}");
+    store.set(set("k", "v")).await.unwrap();
+
+    let dsn = server.dsn();
+    let metadata = [("connectionString", dsn.as_str())];
+    let mut others = Vec::new();
+    let error = loop {
+        match try_store(&metadata).await {
+            Ok(other) => others.push(other),
+            Err(error) => break error,
+        }
+        assert!(
+            others.len() < 8,
+            "six connections are not enough for {}",
+            others.len()
+        );
+    };
+    assert_eq!(error.kind, Kind::Unavailable, "{error:?}");
+    assert!(
+        error.message.contains("Too many connections") && !error.message.contains(PASSWORD),
+        "{error}"
+    );
+    for other in others {
+        other.close().await;
+    }
+    assert_eq!(get(&store, "k").await.unwrap().0, "v");
+
+    let mut kept = 0;
+    let error = loop {
+        match store.set(set(&format!("k{kept}"), &"x".repeat(500_000))).await {
+            Ok(()) => kept += 1,
+            Err(error) => break error,
+        }
+        assert!(kept < 100, "twelve mebibytes are full some time");
+    };
+    assert_eq!(error.kind, Kind::Exhausted, "{error:?}");
+    assert!(kept > 0 && error.message.contains("is full"), "{error}");
+    assert_eq!(get(&store, "k").await.unwrap().0, "v");
+    store.close().await;
+}

@@ -30,8 +30,8 @@ pub(crate) struct Refusal {
 impl Refusal {
     pub(crate) fn kind(&self) -> Kind {
         match (self.code, self.err_code) {
-            // Storage, memory, messages or bytes of a stream, messages of a subject.
-            (_, 10_023 | 10_028 | 10_047 | 10_077) => Kind::Exhausted,
+            // Resources of an account, storage, memory, messages or bytes of a stream, messages of a subject.
+            (_, 10_002 | 10_023 | 10_028 | 10_047 | 10_077) => Kind::Exhausted,
             (404, _) => Kind::NotFound,
             (503, _) => Kind::Unavailable,
             (401 | 403, _) => Kind::PermissionDenied,

@@ -6,6 +6,8 @@
 mod binding;
 #[path = "postgresql/configuration.rs"]
 mod configuration;
+#[path = "postgresql/limits.rs"]
+mod limits;
 #[path = "postgresql/reach.rs"]
 mod reach;
 #[path = "postgresql/state.rs"]

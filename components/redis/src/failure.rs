@@ -31,7 +31,8 @@ fn kind(error: &RedisError) -> Kind {
         ) => Kind::Unavailable,
         _ => match error.code() {
             Some("NOAUTH" | "WRONGPASS") => Kind::PermissionDenied,
-            Some("OOM") => Kind::Exhausted,
+            // Out of memory; unable to save what it has, for lack of disk most of the time.
+            Some("OOM" | "MISCONF") => Kind::Exhausted,
             _ => Kind::Internal,
         },
     }

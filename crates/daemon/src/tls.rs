@@ -176,6 +176,14 @@ pub fn renegotiation(field: &str, value: &str) -> Result<Option<String>, Error> 
     }
 }
 
+/// Certificates of the machine's authorities, those that can be read: for client libraries that make their own configuration.
+pub fn authorities() -> Vec<CertificateDer<'static>> {
+    let found = rustls_native_certs::load_native_certs().certs.into_iter();
+    found
+        .filter(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok())
+        .collect()
+}
+
 /// `None` is anybody.
 fn roots(trust: &Trust<'_>) -> Result<Option<RootCertStore>, Error> {
     let mut roots = RootCertStore::empty();

@@ -148,6 +148,24 @@ impl Kafka {
     pub async fn create(&self, topic: &str, partitions: u8) {
         create(self.ports.plain, topic, partitions, 1).await;
     }
+
+    /// Runs `kafka-configs --alter` with these arguments. Takes seconds.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn alter(&self, arguments: &[&str]) {
+        let altered = java(&self.jars, self.folder.path())
+            .args([
+                "kafka.admin.ConfigCommand",
+                "--bootstrap-server",
+                &self.plain(),
+                "--alter",
+            ])
+            .args(arguments)
+            .status()
+            .expect("java runs");
+        assert!(altered.success(), "{arguments:?}: {altered}");
+    }
 }
 
 impl Drop for Kafka {

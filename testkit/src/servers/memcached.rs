@@ -12,6 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub struct Memcached {
     port: Port,
+    options: Vec<String>,
     child: Option<Child>,
 }
 
@@ -20,6 +21,14 @@ pub struct Memcached {
 /// # Panics
 /// When an installed server does not start.
 pub async fn start() -> Option<Memcached> {
+    start_with(&[]).await
+}
+
+/// The same with further options of its command line.
+///
+/// # Panics
+/// When an installed server does not start.
+pub async fn start_with(options: &[&str]) -> Option<Memcached> {
     let installed = Command::new("memcached")
         .arg("-V")
         .stdout(Stdio::null())
@@ -31,6 +40,7 @@ pub async fn start() -> Option<Memcached> {
     }
     let mut memcached = Memcached {
         port: Port::take(),
+        options: options.iter().map(|&option| option.to_owned()).collect(),
         child: None,
     };
     memcached.restart().await;
@@ -63,6 +73,7 @@ impl Memcached {
         let child = Command::new("memcached")
             .args(["-u", "root", "-l", "127.0.0.1", "-U", "0", "-m", "64", "-p"])
             .arg(self.port.number().to_string())
+            .args(&self.options)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

@@ -30,7 +30,7 @@ pub struct Redis {
 pub struct Cluster {
     pub nodes: Vec<Redis>,
     /// Where they talk to each other.
-    _buses: Vec<Port>,
+    buses: Vec<Port>,
 }
 
 /// A master with one replica, watched by a Sentinel that replaces a master after half a second of silence.
@@ -104,15 +104,8 @@ pub async fn start_tls(pki: &Pki, clients: bool) -> Option<Redis> {
 pub async fn cluster(masters: u16) -> Option<Cluster> {
     let (mut nodes, mut buses) = (Vec::new(), Vec::new());
     for _ in 0..masters {
-        let bus = Port::take();
-        let options = [
-            "--cluster-enabled",
-            "yes",
-            "--cluster-node-timeout",
-            "2000",
-            "--cluster-port",
-        ];
-        nodes.push(start(&[&options[..], &[&bus.number().to_string()]].concat()).await?);
+        let (node, bus) = cluster_node().await?;
+        nodes.push(node);
         buses.push(bus);
     }
     let share = 16384 / masters;
@@ -139,7 +132,54 @@ pub async fn cluster(masters: u16) -> Option<Cluster> {
         })
         .await;
     }
-    Some(Cluster { nodes, _buses: buses })
+    Some(Cluster { nodes, buses })
+}
+
+impl Cluster {
+    /// Starts a node that follows the last master, and takes its place when it is gone. It becomes the last of the nodes.
+    ///
+    /// # Panics
+    /// When it does not start, or does not come up.
+    pub async fn add_replica(&mut self) {
+        let (node, bus) = cluster_node().await.expect("the others have started");
+        let master = self.nodes.last().expect("a cluster has nodes");
+        let meet = format!("CLUSTER MEET 127.0.0.1 {} {}", node.port.number(), bus.number());
+        assert_eq!(master.raw(&meet).await, "+OK");
+        let all = format!("cluster_known_nodes:{}", self.nodes.len() + 1);
+        for one in self.nodes.iter().chain([&node]) {
+            one.until("CLUSTER INFO", |info| {
+                info.contains("cluster_state:ok") && info.contains(&all)
+            })
+            .await;
+        }
+        let id = master.raw("CLUSTER MYID").await;
+        let id = id.split(' ').nth(1).expect("length and text");
+        assert_eq!(node.raw(&format!("CLUSTER REPLICATE {id}")).await, "+OK");
+        node.until("INFO replication", |info| info.contains("master_link_status:up"))
+            .await;
+        // All must know, for the day on which they elect it.
+        for one in &self.nodes {
+            one.until("CLUSTER NODES", |nodes| nodes.contains("slave")).await;
+        }
+        self.nodes.push(node);
+        self.buses.push(bus);
+    }
+}
+
+/// And the port where it talks to the others.
+async fn cluster_node() -> Option<(Redis, Port)> {
+    let bus = Port::take();
+    let options = [
+        "--cluster-enabled",
+        "yes",
+        "--cluster-node-timeout",
+        "2000",
+        "--repl-diskless-sync-delay",
+        "0",
+        "--cluster-port",
+    ];
+    let node = start(&[&options[..], &[&bus.number().to_string()]].concat()).await?;
+    Some((node, bus))
 }
 
 /// Starts a master, its replica, and a Sentinel that calls it `name`.

@@ -11,6 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// Payloads up to this size are copied behind their head, which is cheaper than a write of their own.
 const SMALL: usize = 16 * 1024;
+/// Connections that may end with the same message before the broker. It would keep back all others for ever.
+const FATAL: u32 = 4;
 
 /// What is to be published.
 #[derive(Debug, Clone)]
@@ -37,10 +39,12 @@ pub(super) struct Pending {
     payload: Bytes,
     /// On some connection.
     sent: bool,
+    /// Connections that ended while it was the first without acknowledgement.
+    losses: u32,
     /// The broker has it, and has to be told that we know.
     released: bool,
     /// `None` when the publisher has given up.
-    done: Option<oneshot::Sender<()>>,
+    done: Option<oneshot::Sender<Result<(), Failure>>>,
     _credit: OwnedSemaphorePermit,
 }
 
@@ -92,7 +96,7 @@ impl Session {
                 session: self,
                 number,
             };
-            let done = done.await.map_err(|_| Failure::Ended);
+            let done = done.await.unwrap_or(Err(Failure::Ended));
             drop(guard);
             done
         };
@@ -129,7 +133,7 @@ impl Session {
         &self,
         message: &Outgoing<'_>,
         credit: OwnedSemaphorePermit,
-    ) -> Result<(u64, oneshot::Receiver<()>), Failure> {
+    ) -> Result<(u64, oneshot::Receiver<Result<(), Failure>>), Failure> {
         let mut head = BytesMut::with_capacity(message.topic.len() + 8);
         let mut state = self.state();
         if state.closing {
@@ -155,6 +159,7 @@ impl Session {
             head,
             payload: message.payload.clone(),
             sent,
+            losses: 0,
             released: false,
             done: Some(to),
             _credit: credit,
@@ -173,7 +178,7 @@ impl State {
         let number = self.ids.remove(&id);
         if let Some(done) = number.and_then(|number| self.pending.remove(&number)?.done) {
             // Who published may have stopped waiting.
-            let _unheard = done.send(());
+            let _unheard = done.send(Ok(()));
         }
     }
 
@@ -200,6 +205,17 @@ impl State {
             }
             keep
         });
+        if let Some(mut first) = pending.first_entry().filter(|first| first.get().sent) {
+            first.get_mut().losses += 1;
+            if first.get().losses >= FATAL {
+                let message = first.remove();
+                ids.remove(&message.id);
+                if let Some(done) = message.done {
+                    // Who published may have stopped waiting.
+                    let _unheard = done.send(Err(Failure::Fatal(FATAL)));
+                }
+            }
+        }
         for message in pending.values_mut() {
             if message.released {
                 packet::ack(&mut out.tail, Ack::Release, message.id);

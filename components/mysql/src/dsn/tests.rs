@@ -41,6 +41,14 @@ fn forms() {
 }
 
 #[test]
+fn the_machines_authorities_are_trusted() {
+    let options = parse("u@tcp(h)/?tls=true").unwrap().options(Tls::On, "").unwrap();
+    let options = mysql_async::Opts::from(options);
+    let trusted = options.ssl_opts().expect("with TLS").root_certs().len();
+    assert_eq!(trusted, outrigger_daemon::tls::authorities().len());
+}
+
+#[test]
 fn tls() {
     for (text, expected) in [
         ("", Tls::Off),

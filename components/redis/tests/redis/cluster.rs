@@ -1,14 +1,17 @@
-//! Three masters that share the keys.
+//! Three masters that share the keys, and the replica of one.
 
 use crate::support::{build, get, message, quick, refused, set, subscribe, take};
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use outrigger_component::configuration::Get;
 use outrigger_component::error::Kind;
 use outrigger_component::state::{Consistency, KeysLike, Set, Write};
+use outrigger_testkit::audit::Writes;
+use outrigger_testkit::conformance::pubsub::churn;
 use outrigger_testkit::conformance::{pubsub, state};
 use outrigger_testkit::servers::redis::{Cluster, cluster, start};
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// Two of the three, as people write them.
 fn hosts(cluster: &Cluster) -> String {
@@ -140,6 +143,66 @@ async fn a_node_that_dies_comes_back() {
         .await
         .expect("it is back");
     assert_eq!(get(&store, "{foo}k").await.unwrap().0, "3");
+}
+
+/// The process of a master dies under load, and its replica takes its place: what was published, and what was written with
+/// strong consistency, is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_takes_the_place_of_its_master() {
+    let Some(mut cluster) = cluster(3).await else {
+        return;
+    };
+    cluster.add_replica().await;
+    let hosts = hosts(&cluster);
+    let metadata = [("redisHost", hosts.as_str()), ("redisType", "cluster")];
+    let store = build::store(&metadata).await;
+    let settings = quick(&hosts, &metadata[1..]);
+    let connect = || build::broker(&settings).boxed();
+    let group = churn::Group {
+        connect: &connect,
+        // Of the master that dies, as are the keys.
+        prefix: "{foo}",
+        nature: pubsub::Nature::durable(Duration::from_secs(3)),
+    };
+    let mut writes = Writes::default();
+    let (done, began) = (AtomicBool::new(false), Instant::now());
+    let writing = async {
+        for number in 0.. {
+            let key = format!("{{foo}}key-{}", number % 10);
+            let strong = Set {
+                consistency: Consistency::Strong,
+                ..set(&key, &number.to_string())
+            };
+            let written = store.set(strong).await;
+            match &written {
+                Ok(()) => writes.acknowledged(&key, number),
+                Err(error) => {
+                    assert!(error.is_retryable(), "{error:?}");
+                    writes.unknown(&key, number);
+                }
+            }
+            if written.is_ok() && done.load(Ordering::Relaxed) {
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "no write any more");
+        }
+    };
+    let promoting = churn::interrupted(&group, 6400, async {
+        let [.., master, replica] = cluster.nodes.as_mut_slice() else {
+            panic!("a replica")
+        };
+        master.kill();
+        let killed = Instant::now();
+        replica.until("ROLE", |role| role.contains("master")).await;
+        println!("promoted after {:?}", killed.elapsed());
+        done.store(true, Ordering::Relaxed);
+    });
+    tokio::join!(writing, promoting);
+    assert_eq!(writes.count(), 10);
+    for key in writes.keys() {
+        let read = get(&store, key).await.map(|(value, _)| value.parse().unwrap());
+        assert_eq!(writes.wrong(key, read), None);
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 mod churn;
 mod cluster;
+mod limits;
 mod others;
 mod safety;
 mod sentinel;

@@ -58,10 +58,15 @@ impl World {
     }
 
     pub(crate) fn start(&self, name: &str, args: &[&str]) -> Running {
+        self.start_with(name, args, &[])
+    }
+
+    pub(crate) fn start_with(&self, name: &str, args: &[&str], environment: &[(&str, &str)]) -> Running {
         let output = self.path(&format!("{name}.out"));
         let file = fs::File::create(&output).unwrap();
         let child = self
             .command(args)
+            .envs(environment.iter().copied())
             .stdout(file.try_clone().unwrap())
             .stderr(file)
             .spawn()

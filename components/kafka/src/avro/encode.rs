@@ -73,27 +73,29 @@ impl<'a> Encoder<'a> {
         let schema = self.schema;
         match schema.kind(kind) {
             Type::Null if json == "null" => {}
-            Type::Null => return Err(expected("null")),
+            Type::Null => return Err(Fault::new("it is not null")),
             Type::Boolean => match json {
                 "true" => self.to.put_u8(1),
                 "false" => self.to.put_u8(0),
-                _ => return Err(expected("a boolean")),
+                _ => return Err(Fault::new("it is not a boolean")),
             },
             Type::Int => {
-                let number: i32 = number(json).ok_or(expected("an int, a whole number of 32 bits"))?;
+                let number: i32 =
+                    number(json).ok_or(Fault::new("it is not an int, a whole number of 32 bits"))?;
                 put_varint(self.to, number.into());
             }
             Type::Long => {
-                let number = number(json).ok_or(expected("a long, a whole number of 64 bits"))?;
+                let number = number(json).ok_or(Fault::new("it is not a long, a whole number of 64 bits"))?;
                 put_varint(self.to, number);
             }
             Type::Float => {
                 let number = float(json, f32::NAN, |number: &f32| number.is_infinite());
-                self.to.put_f32_le(number.ok_or(expected("a float"))?);
+                self.to.put_f32_le(number.ok_or(Fault::new("it is not a float"))?);
             }
             Type::Double => {
                 let number = float(json, f64::NAN, |number: &f64| number.is_infinite());
-                self.to.put_f64_le(number.ok_or(expected("a double"))?);
+                self.to
+                    .put_f64_le(number.ok_or(Fault::new("it is not a double"))?);
             }
             Type::Bytes { decimal } => {
                 let bytes = self.bytes(json)?;
@@ -123,7 +125,8 @@ impl<'a> Encoder<'a> {
             }
             Type::Record(fields) => self.record(fields, json, depth)?,
             Type::Array(kind) => {
-                let items: Vec<&RawValue> = serde_json::from_str(json).map_err(|_| expected("an array"))?;
+                let items: Vec<&RawValue> =
+                    serde_json::from_str(json).map_err(|_| Fault::new("it is not an array"))?;
                 if !items.is_empty() {
                     self.length(items.len());
                 }
@@ -203,8 +206,8 @@ impl<'a> Encoder<'a> {
                 }
                 let members = members(json).unwrap_or_default();
                 let [(name, value)] = &members[..] else {
-                    return Err(expected(
-                        "an object with one member, named like a branch of the union",
+                    return Err(Fault::new(
+                        "it is not an object with one member, named like a branch of the union",
                     ));
                 };
                 let place = union.branches.iter().position(|branch| branch.name == *name);
@@ -223,7 +226,7 @@ impl<'a> Encoder<'a> {
                 };
                 match union.branches.first() {
                     Some(first) => self.put(first.kind, json, depth + 1),
-                    None => Err(expected("a union with branches")),
+                    None => Err(Fault::new("it is not a union with branches")),
                 }
             }
         }
@@ -276,14 +279,13 @@ impl<'a> Encoder<'a> {
                 .chars()
                 .map(|point| u8::try_from(point).ok())
                 .collect();
-            return Option::ok_or(bytes, expected("bytes as text of code points up to 255"));
+            return Option::ok_or(
+                bytes,
+                Fault::new("it is not bytes as text of code points up to 255"),
+            );
         }
-        unescaped(json).ok_or(expected("bytes as text of code points up to 255"))
+        unescaped(json).ok_or(Fault::new("it is not bytes as text of code points up to 255"))
     }
-}
-
-fn expected(what: &'static str) -> Fault {
-    Fault::new(format!("it is not {what}"))
 }
 
 /// A number that is written without a point or an exponent.
@@ -328,12 +330,12 @@ fn unescaped(json: &str) -> Option<Vec<u8>> {
 }
 
 fn text(json: &str) -> Result<Cow<'_, str>, Fault> {
-    let Name(text) = serde_json::from_str(json).map_err(|_| expected("text"))?;
+    let Name(text) = serde_json::from_str(json).map_err(|_| Fault::new("it is not text"))?;
     Ok(text)
 }
 
 fn members(json: &str) -> Result<Vec<(Cow<'_, str>, &RawValue)>, Fault> {
-    let Members(members) = serde_json::from_str(json).map_err(|_| expected("an object"))?;
+    let Members(members) = serde_json::from_str(json).map_err(|_| Fault::new("it is not an object"))?;
     Ok(members)
 }
 

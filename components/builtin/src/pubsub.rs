@@ -75,7 +75,7 @@ impl Bus {
 
     fn queues(&self, topic: &str) -> Result<Vec<Arc<Queue>>> {
         let subscribers = self.subscribers.read().unwrap_or_else(PoisonError::into_inner);
-        let subscribers = subscribers.as_ref().ok_or_else(closed)?;
+        let subscribers = subscribers.as_ref().ok_or_else(Error::closed)?;
         let exact = subscribers.exact.get(topic).into_iter().flatten();
         let wild = subscribers
             .wildcards
@@ -143,7 +143,7 @@ impl PubSub for Bus {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .as_mut()
-            .ok_or_else(closed)?
+            .ok_or_else(Error::closed)?
             .add(&queue);
         let seat = Seat {
             queue,
@@ -226,8 +226,4 @@ async fn place<'a>(queue: &'a Arc<Queue>, topic: &str) -> Result<Place<'a>> {
             ),
         )
     })
-}
-
-fn closed() -> Error {
-    Error::new(Kind::Unavailable, "component is closed")
 }

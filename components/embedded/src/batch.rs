@@ -6,7 +6,7 @@
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use outrigger_component::error::{Error, Kind, Result};
+use outrigger_component::error::{Error, Result};
 use outrigger_daemon::tasks::{OnExit, Tasks};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -40,11 +40,10 @@ impl<I: std::marker::Send + 'static, O: std::marker::Send + 'static> Batcher<I, 
 
     /// `bytes` is about the size of the item. Cancelling does not take the request back.
     pub(crate) async fn submit(&self, item: I, bytes: usize) -> Result<O> {
-        let ended = || Error::new(Kind::Unavailable, "the component is closed");
         let (reply, answer) = oneshot::channel();
         let waiting = Waiting { item, bytes, reply };
-        self.queue.send(waiting).await.map_err(|_| ended())?;
-        answer.await.map_err(|_| ended())?
+        self.queue.send(waiting).await.map_err(|_| Error::closed())?;
+        answer.await.map_err(|_| Error::closed())?
     }
 }
 

@@ -266,7 +266,7 @@ async fn publish(link: Link, messages: Vec<v1::Message>) -> Vec<Result<()>> {
             }
             Err(status) => {
                 if let Verdict::Give(error) = patience.judge(&status, true).await {
-                    let each = || Err(Error::new(error.kind, error.message.clone()));
+                    let each = || Err(error.copy());
                     return (0..count).map(|_| each()).collect();
                 }
             }

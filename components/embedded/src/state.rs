@@ -108,10 +108,7 @@ impl StateStore for Store {
         let keys = gets.iter().map(|get| get.key.clone()).collect();
         Some(match self.read(keys).await {
             Ok(items) => items.into_iter().map(Ok).collect(),
-            Err(error) => gets
-                .iter()
-                .map(|_| Err(Error::new(error.kind, error.message.clone())))
-                .collect(),
+            Err(error) => gets.iter().map(|_| Err(error.copy())).collect(),
         })
     }
 
@@ -212,11 +209,7 @@ async fn write(link: Link, transactions: Vec<v1::Transaction>) -> Vec<Result<v1:
         open = open.into_iter().filter_map(lost).collect();
         if let Verdict::Give(error) = patience.judge(&status, true).await {
             for (index, _) in open.drain(..) {
-                settle(
-                    &mut results,
-                    index,
-                    Err(Error::new(error.kind, error.message.clone())),
-                );
+                settle(&mut results, index, Err(error.copy()));
             }
         }
     }

@@ -8,13 +8,12 @@ use crate::scram::{Exchange, Hash};
 use crate::wire::code::Code;
 use crate::wire::setup::{SaslAuthenticate, SaslHandshake};
 use outrigger_component::metadata::Hidden;
+use outrigger_daemon::dial::Dial;
 use outrigger_daemon::tasks::Spawner;
 use outrigger_daemon::tls;
-use rustls::pki_types::ServerName;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 /// Who we say we are.
 #[derive(Debug, Clone)]
@@ -51,7 +50,7 @@ const OAUTHBEARER: &str = "OAUTHBEARER";
 /// Makes connections to any broker of a cluster.
 pub(crate) struct Dialer {
     client_id: String,
-    tls: Option<TlsConnector>,
+    tls: Option<Arc<tls::Config>>,
     login: Login,
     tokens: Option<Tokens>,
     timeout: Duration,
@@ -68,10 +67,7 @@ impl Dialer {
         };
         Self {
             client_id: settings.client_id.clone(),
-            tls: settings
-                .tls
-                .clone()
-                .map(|config| TlsConnector::from(Arc::new(config))),
+            tls: settings.tls.clone().map(Arc::new),
             login: settings.login.clone(),
             tokens,
             timeout: settings.dial_timeout,
@@ -114,26 +110,23 @@ impl Dialer {
         let stream = TcpStream::connect(address)
             .await
             .map_err(|error| failed(error.to_string()))?;
-        stream
-            .set_nodelay(true)
-            .map_err(|error| failed(error.to_string()))?;
         if let Some(after) = self.keep_alive {
             let probes = socket2::TcpKeepalive::new().with_time(after).with_interval(after);
             socket2::SockRef::from(&stream)
                 .set_tcp_keepalive(&probes)
                 .map_err(|error| failed(error.to_string()))?;
         }
-        let Some(connector) = &self.tls else {
-            return Ok(Box::new(stream));
+        let dial = match &self.tls {
+            None => Dial::plain(address.to_owned()),
+            Some(config) => {
+                let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                Dial::secure(address.to_owned(), host, Arc::clone(config))
+                    .map_err(|error| failed(error.to_string()))?
+            }
         };
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(host).map_err(|error| failed(error.to_string()))?;
-        let stream = connector
-            .connect(name, stream)
-            .await
-            .map_err(|error| failed(tls::failure(&error)))?;
-        Ok(Box::new(stream))
+        let stream = dial.over(stream).await;
+        Ok(Box::new(stream.map_err(|error| failed(error.to_string()))?))
     }
 
     async fn log_in(&self, stream: &mut dyn Stream, address: &str) -> Result<(), Failure> {

@@ -101,9 +101,11 @@ impl PubSub {
             url: &self.url.0,
             client,
             clean: self.clean_session,
-            authority: &self.ca_cert,
-            certificate: &self.client_cert,
-            key: &self.client_key.0,
+            certificates: tls::Texts {
+                authority: &self.ca_cert,
+                certificate: &self.client_cert,
+                key: &self.client_key.0,
+            },
         };
         access.broker("mqtt pubsub error", log)
     }
@@ -139,9 +141,11 @@ impl Binding {
             url: &self.url.0,
             client: &client,
             clean: self.clean_session,
-            authority: &self.ca_cert,
-            certificate: &self.client_cert,
-            key: &self.client_key.0,
+            certificates: tls::Texts {
+                authority: &self.ca_cert,
+                certificate: &self.client_cert,
+                key: &self.client_key.0,
+            },
         };
         access.broker("mqtt binding error", log)
     }
@@ -161,9 +165,7 @@ struct Access<'a> {
     url: &'a str,
     client: &'a str,
     clean: bool,
-    authority: &'a str,
-    certificate: &'a str,
-    key: &'a str,
+    certificates: tls::Texts<'a>,
 }
 
 impl Access<'_> {
@@ -177,7 +179,8 @@ impl Access<'_> {
         })?;
         let address = url.address();
         let dial = if url.secure {
-            let config = self.tls().map_err(|error| {
+            let certificates = self.certificates;
+            let config = certificates.client(certificates.trust()).map_err(|error| {
                 Error::caused(
                     Kind::Invalid,
                     &format!("{what}: invalid TLS configuration: metadata"),
@@ -187,10 +190,7 @@ impl Access<'_> {
             Dial::secure(address, &url.host, Arc::new(config))
                 .map_err(|error| Error::invalid(format!("{what}: {error}")))?
         } else {
-            if [self.authority, self.certificate, self.key]
-                .iter()
-                .any(|text| !text.is_empty())
-            {
+            if self.certificates.any() {
                 log.warn(format_args!(
                     "{what}: metadata caCert, clientCert and clientKey have no effect without ssl:// in url"
                 ));
@@ -207,26 +207,6 @@ impl Access<'_> {
                 clean: self.clean,
                 keep_alive_seconds: KEEP_ALIVE_SECONDS,
             },
-        })
-    }
-
-    fn tls(&self) -> Result<tls::Config, tls::Error> {
-        let given = |text| Some(text).filter(|text: &&str| !text.is_empty());
-        let identity = tls::pair(
-            ("clientCert", given(self.certificate)),
-            ("clientKey", given(self.key)),
-        )?;
-        let trust = match given(self.authority) {
-            Some(text) => tls::Trust::Only(tls::Pem {
-                field: "caCert",
-                text,
-            }),
-            None => tls::Trust::System,
-        };
-        tls::client(&tls::Client {
-            trust,
-            identity,
-            protocols: &[],
         })
     }
 }

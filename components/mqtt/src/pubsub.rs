@@ -16,7 +16,7 @@ use crate::filter;
 use crate::session::{Inbox, Line, Outgoing, Session};
 use futures::StreamExt as _;
 use outrigger_component::Component;
-use outrigger_component::error::{Error, Kind, Result};
+use outrigger_component::error::{Error, Result};
 use outrigger_component::metadata::Metadata;
 use outrigger_component::pubsub::{self, Delivery, Features, Incoming, PubSub, Subscribe, Subscription};
 use outrigger_component::setup::Setup;
@@ -81,7 +81,7 @@ impl Topics {
 
     fn is_open(&self) -> Result<()> {
         if self.closing.fired() {
-            return Err(Error::new(Kind::Unavailable, "component is closed"));
+            return Err(Error::closed());
         }
         Ok(())
     }

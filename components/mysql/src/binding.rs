@@ -8,19 +8,17 @@ mod rows;
 use crate::client::{Client, Habits, failed};
 use crate::dsn::Dsn;
 use bytes::Bytes;
-use jiff::Timestamp;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Params, Row, Value};
 use outrigger_component::Component;
+use outrigger_component::binding::sql::{Aim, OPERATIONS, Statement};
 use outrigger_component::binding::{Failed, Invoke, Output, OutputBinding};
 use outrigger_component::error::{Error, Result};
-use outrigger_component::metadata::{self, Metadata};
+use outrigger_component::metadata;
 use outrigger_component::options::{NONE, Opt, REQUIRED, opt};
 use outrigger_component::setup::Setup;
-use outrigger_resources::go;
 use serde::Deserialize;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// The reference's component has none; one that never answers would keep a connection for ever.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -132,7 +130,7 @@ impl Component for Binding {
 #[async_trait::async_trait]
 impl OutputBinding for Binding {
     fn operations(&self) -> &[&'static str] {
-        &["exec", "query", "close"]
+        OPERATIONS
     }
 
     async fn invoke(&self, invoke: Invoke) -> Result<Option<Output>, Failed> {
@@ -141,28 +139,18 @@ impl OutputBinding for Binding {
             return Ok(None);
         }
         self.client.check_open()?;
-        let sql = invoke.metadata.get("sql").filter(|text| !text.is_empty());
-        let sql = sql.ok_or_else(|| Error::invalid("required metadata not set: sql"))?;
-        let parameters = rows::parameters(invoke.metadata.get("params").unwrap_or_default())?;
-        let (began, clock) = (Timestamp::now(), Instant::now());
-        let mut metadata: Metadata = [("operation", invoke.operation.as_str()), ("sql", sql)]
-            .into_iter()
-            .collect();
-        let mut data = Bytes::new();
-        match invoke.operation.as_str() {
-            "exec" => {
-                let rows = self.execute(sql, parameters).await?;
-                metadata.insert("rows-affected", rows.to_string());
+        let statement = Statement::of(&invoke)?;
+        let parameters = rows::parameters(statement.parameters)?;
+        let output = match statement.aim()? {
+            Aim::Change => {
+                let rows = self.execute(statement.sql, parameters).await?;
+                statement.changed(rows)
             }
-            "query" => data = self.query(sql, parameters).await?,
-            other => {
-                let text = format!("invalid operation type: {other}. Expected exec, query, or close");
-                return Err(Error::invalid(text).into());
+            Aim::Rows => {
+                let rows = self.query(statement.sql, parameters).await?;
+                statement.found(rows)
             }
-        }
-        metadata.insert("start-time", began.to_string());
-        metadata.insert("end-time", Timestamp::now().to_string());
-        metadata.insert("duration", go::format_duration(clock.elapsed()));
-        Ok(Some(Output { data, metadata }))
+        };
+        Ok(Some(output))
     }
 }

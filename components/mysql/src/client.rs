@@ -1,7 +1,7 @@
 //! The connections to one server.
 
 use crate::dsn::{Dsn, Tls};
-use crate::failure::{closed, failure};
+use crate::failure::failure;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, DriverError, Pool, PoolConstraints, PoolOpts};
 use outrigger_component::error::{Error, Kind, Result};
@@ -90,7 +90,7 @@ impl Client {
     /// `Unavailable` once it is closed.
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Relaxed) {
-            return Err(closed());
+            return Err(Error::closed());
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ mod tests;
 use mysql_async::{OptsBuilder, SslOpts};
 use outrigger_component::error::{Error, Result};
 use outrigger_component::metadata::Hidden;
+use outrigger_component::query::decoded;
 use outrigger_daemon::log::Log;
 use outrigger_daemon::tls;
 use std::path::PathBuf;
@@ -215,20 +216,4 @@ fn address(place: &str) -> Option<Address> {
         }
         _ => None,
     }
-}
-
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut decoded = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'%' => {
-                let mut digit = || char::from(bytes.next()?).to_digit(16);
-                u8::try_from(digit()? * 16 + digit()?).ok()?
-            }
-            b'+' => b' ',
-            other => other,
-        });
-    }
-    String::from_utf8(decoded).ok()
 }

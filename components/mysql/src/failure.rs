@@ -15,15 +15,6 @@ pub(crate) fn failure(what: &str, error: mysql_async::Error) -> Error {
     }
 }
 
-pub(crate) fn closed() -> Error {
-    Error::new(Kind::Unavailable, "component is closed")
-}
-
-/// The same failure for another of those who share it.
-pub(crate) fn copy(error: &Error) -> Error {
-    Error::new(error.kind, error.message.clone())
-}
-
 /// Whether the server undid everything only because of what others did at the same time.
 pub(crate) fn is_collision(error: &mysql_async::Error) -> bool {
     code(error) == Some(DEADLOCK)

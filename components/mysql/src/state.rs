@@ -9,21 +9,20 @@ mod write;
 
 use crate::client::{Client, Habits, failed};
 use crate::dsn::Dsn;
-use crate::failure::copy;
 use futures::future::join_all;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Params, Value};
 use outrigger_component::Component;
 use outrigger_component::error::{Error, Result};
-use outrigger_component::metadata::{self, Hidden, Metadata};
+use outrigger_component::metadata::{Hidden, Metadata};
 use outrigger_component::options::{NONE, Opt, REQUIRED, opt};
 use outrigger_component::setup::Setup;
-use outrigger_component::state::{Delete, Features, Get, Item, Keys, KeysLike, Set, StateStore, Write};
+use outrigger_component::state::{
+    Delete, Features, Get, Item, Keys, KeysLike, Set, StateStore, Write, cleanup,
+};
 use outrigger_daemon::drain;
-use outrigger_daemon::log::Log;
 use outrigger_daemon::tasks::{OnExit, Tasks};
 use serde::Deserialize;
-use serde::de::value::{Error as Fault, StrDeserializer};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +30,6 @@ use table::Table;
 use write::Step;
 
 const TIMEOUT: u64 = 20;
-const CLEANUP: Duration = Duration::from_secs(3600);
 const CONNECTIONS: usize = 32;
 /// Keys read by one statement.
 const BULK: usize = 500;
@@ -123,20 +121,6 @@ impl Config {
             .filter(|seconds| *seconds > 0);
         Duration::from_secs(seconds.unwrap_or(TIMEOUT))
     }
-
-    /// `None`: never.
-    fn cleanup(&self) -> Result<Option<Duration>> {
-        let text = self.cleanup_interval.trim();
-        if text.is_empty() {
-            return Ok(Some(CLEANUP));
-        }
-        if text.starts_with('-') {
-            return Ok(None);
-        }
-        let interval = metadata::duration(StrDeserializer::<Fault>::new(text))
-            .map_err(|error| Error::invalid(format!("metadata \"cleanupInterval\": {error}")))?;
-        Ok(Some(interval).filter(|interval| !interval.is_zero()))
-    }
 }
 
 pub(crate) struct Store {
@@ -154,7 +138,7 @@ impl Store {
     pub(crate) async fn connect(setup: Setup<Config>) -> Result<Self> {
         let Setup { config, log, .. } = setup;
         config.check()?;
-        let cleanup = config.cleanup()?;
+        let cleanup = cleanup::interval(&config.cleanup_interval)?;
         let mut dsn = Dsn::parse(&config.connection_string.0, &log)?;
         if let Some(database) = &dsn.database {
             return Err(Error::invalid(format!(
@@ -172,7 +156,8 @@ impl Store {
         let shared = Arc::new(Shared { client, table });
         let tasks = Tasks::new(&log, drain::channel().0);
         if let Some(interval) = cleanup {
-            let clean = clean(Arc::clone(&shared), interval, log);
+            let shared = Arc::clone(&shared);
+            let clean = cleanup::every(interval, log, move || clean(Arc::clone(&shared), interval));
             tasks.spawn("state.mysql clean-up", OnExit::Log, clean);
         }
         Ok(Self {
@@ -282,7 +267,7 @@ impl StateStore for Store {
         Some(
             match shared.client.within("cannot read", shared.many(&keys)).await {
                 Ok(found) => gets.iter().map(|get| Ok(found.get(&get.key).cloned())).collect(),
-                Err(error) => gets.iter().map(|_| Err(copy(&error))).collect(),
+                Err(error) => gets.iter().map(|_| Err(error.copy())).collect(),
             },
         )
     }
@@ -330,14 +315,6 @@ impl StateStore for Store {
     }
 }
 
-async fn clean(shared: Arc<Shared>, interval: Duration, log: Log) {
-    log.info(format_args!("Schedule expired data clean up every {interval:?}"));
-    loop {
-        tokio::time::sleep(interval).await;
-        match shared.table.clean(&shared.client, interval).await {
-            Ok(Some(removed)) => log.info(format_args!("Removed {removed} expired rows")),
-            Ok(None) => log.debug("Last cleanup was performed too recently"),
-            Err(error) => log.error(format_args!("Error removing expired data: {error}")),
-        }
-    }
+async fn clean(shared: Arc<Shared>, interval: Duration) -> Result<Option<u64>> {
+    shared.table.clean(&shared.client, interval).await
 }

@@ -19,7 +19,7 @@ use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use feed::Feed;
 use futures::StreamExt;
 use outrigger_component::Component;
-use outrigger_component::error::{Error, Kind, Result};
+use outrigger_component::error::{Error, Result};
 use outrigger_component::metadata::Metadata;
 use outrigger_component::pubsub::{Features, Outgoing, PubSub, Subscribe, Subscription};
 use outrigger_component::setup::Setup;
@@ -96,7 +96,7 @@ impl JetStream {
     /// `Unavailable` when the component is closed.
     fn open(&self) -> Result<mpsc::Sender<()>> {
         let feeds = self.feeds.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        feeds.ok_or_else(|| Error::new(Kind::Unavailable, "component is closed"))
+        feeds.ok_or_else(Error::closed)
     }
 }
 

@@ -10,17 +10,15 @@ use crate::config::Target;
 use crate::pool::{Lane, Pool, Sql, Value, failed, within};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use jiff::Timestamp;
 use outrigger_component::Component;
+use outrigger_component::binding::sql::{Aim, OPERATIONS, Statement};
 use outrigger_component::binding::{Failed, Invoke, Output, OutputBinding};
-use outrigger_component::error::{Error, Kind, Result};
+use outrigger_component::error::{Error, Result};
 use outrigger_component::metadata::Metadata;
 use outrigger_component::setup::Setup;
 use outrigger_daemon::drain;
 use outrigger_daemon::tasks::Tasks;
-use outrigger_resources::go;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::time::Instant;
 use values::Parameter;
 
 const WHAT: &str = "error executing query";
@@ -107,7 +105,7 @@ impl Component for Binding {
 #[async_trait::async_trait]
 impl OutputBinding for Binding {
     fn operations(&self) -> &[&'static str] {
-        &["exec", "query", "close"]
+        OPERATIONS
     }
 
     async fn invoke(&self, invoke: Invoke) -> Result<Option<Output>, Failed> {
@@ -116,31 +114,15 @@ impl OutputBinding for Binding {
             return Ok(None);
         }
         if self.closed.load(Ordering::Relaxed) {
-            return Err(Error::new(Kind::Unavailable, "component is closed").into());
+            return Err(Error::closed().into());
         }
-        let text = invoke.metadata.get("sql").filter(|text| !text.is_empty());
-        let text = text.ok_or_else(|| Error::invalid("required metadata not set: sql"))?;
-        let parameters = values::read(invoke.metadata.get("params").unwrap_or_default())?;
-        let sql = Sql::untyped(text, parameters.len());
-        let (began, clock) = (Timestamp::now(), Instant::now());
-        let mut metadata: Metadata = [("operation", invoke.operation.as_str()), ("sql", text)]
-            .into_iter()
-            .collect();
-        let mut data = Bytes::new();
-        match invoke.operation.as_str() {
-            "exec" => {
-                let rows = self.execute(&sql, &parameters).await?;
-                metadata.insert("rows-affected", rows.to_string());
-            }
-            "query" => data = self.query(&sql, &parameters).await?,
-            other => {
-                let text = format!("invalid operation type: {other}. Expected exec, query, or close");
-                return Err(Error::invalid(text).into());
-            }
-        }
-        metadata.insert("start-time", began.to_string());
-        metadata.insert("end-time", Timestamp::now().to_string());
-        metadata.insert("duration", go::format_duration(clock.elapsed()));
-        Ok(Some(Output { data, metadata }))
+        let statement = Statement::of(&invoke)?;
+        let parameters = values::read(statement.parameters)?;
+        let sql = Sql::untyped(statement.sql, parameters.len());
+        let output = match statement.aim()? {
+            Aim::Change => statement.changed(self.execute(&sql, &parameters).await?),
+            Aim::Rows => statement.found(self.query(&sql, &parameters).await?),
+        };
+        Ok(Some(output))
     }
 }

@@ -14,20 +14,11 @@ pub(crate) fn failure(what: &str, error: tokio_postgres::Error) -> Error {
     }
 }
 
-pub(crate) fn closed() -> Error {
-    Error::new(Kind::Unavailable, "the component is closed")
-}
-
 pub(crate) fn too_late(what: &str) -> Error {
     Error::new(
         Kind::Timeout,
         format!("{what}: PostgreSQL did not answer in time"),
     )
-}
-
-/// The same failure for another of those who share it.
-pub(crate) fn copy(error: &Error) -> Error {
-    Error::new(error.kind, error.message.clone())
 }
 
 /// Whether the server undid everything only because of what others did at the same time.

@@ -3,10 +3,9 @@
 //! Nobody waits for company: a job that finds somebody free starts at once. Nor does a piece of work that takes long (it waits
 //! for a row that somebody holds) keep others from beginning: it goes on beside them.
 
-use crate::failure::closed;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use outrigger_component::error::Result;
+use outrigger_component::error::{Error, Result};
 use outrigger_daemon::tasks::{OnExit, Tasks};
 use std::future::Future;
 use std::time::Duration;
@@ -73,7 +72,7 @@ impl<J: Job> Group<J> {
     /// # Errors
     /// `Unavailable` once the group is no more.
     pub(crate) async fn submit(&self, job: J) -> Result<()> {
-        self.queue.send(job).await.map_err(|_| closed())
+        self.queue.send(job).await.map_err(|_| Error::closed())
     }
 }
 

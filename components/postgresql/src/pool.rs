@@ -5,7 +5,7 @@
 //! dropped, the connection ends.
 
 use crate::config::{Statements, Target};
-use crate::failure::{closed, failure, too_late};
+use crate::failure::{failure, too_late};
 use crate::tls::Maker;
 use outrigger_component::error::{Error, Result};
 use outrigger_daemon::log::Log;
@@ -139,7 +139,7 @@ impl Pool {
         let permit = tokio::time::timeout(shared.target.timeout, Arc::clone(&shared.permits).acquire_owned())
             .await
             .map_err(|_| too_late("all connections are busy"))?
-            .map_err(|_| closed())?;
+            .map_err(|_| Error::closed())?;
         let open = match shared.reuse() {
             Some(open) => open,
             None => shared.open().await?,

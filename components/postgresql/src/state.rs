@@ -13,7 +13,6 @@ mod write;
 pub(crate) use config::{COMMON, V1, V2};
 
 use crate::config::Target;
-use crate::failure::copy;
 use crate::group::Group;
 use crate::pool::{Pool, failed, within};
 use config::Config;
@@ -25,9 +24,10 @@ use outrigger_component::error::{Error, Result};
 use outrigger_component::metadata::Metadata;
 use outrigger_component::setup::Setup;
 use outrigger_component::state::query::{Matcher, Page, Query};
-use outrigger_component::state::{Delete, Features, Get, Item, Keys, KeysLike, Set, StateStore, Write};
+use outrigger_component::state::{
+    Delete, Features, Get, Item, Keys, KeysLike, Set, StateStore, Write, cleanup,
+};
 use outrigger_daemon::drain;
-use outrigger_daemon::log::Log;
 use outrigger_daemon::tasks::{OnExit, Tasks};
 use read::Read;
 use std::sync::Arc;
@@ -72,7 +72,7 @@ impl Store {
             ..
         } = setup;
         let target = Target::read(&metadata, &log)?;
-        let cleanup = config.cleanup()?;
+        let cleanup = cleanup::interval(&config.cleanup_interval)?;
         let layout = Arc::new(Layout::new(version, &config)?);
         let tasks = Tasks::new(&log, drain::channel().0);
         let pool = Pool::connect(target, tasks.spawner(), &log).await?;
@@ -88,7 +88,10 @@ impl Store {
             move |jobs| write::all(pool.clone(), Arc::clone(&layout), jobs)
         });
         if let Some(interval) = cleanup {
-            let clean = clean(pool.clone(), Arc::clone(&layout), interval, log);
+            let clean = cleanup::every(interval, log, {
+                let (pool, layout) = (pool.clone(), Arc::clone(&layout));
+                move || clean(pool.clone(), Arc::clone(&layout), interval)
+            });
             tasks.spawn("state.postgresql clean-up", OnExit::Log, clean);
         }
         Ok(Self {
@@ -106,7 +109,7 @@ impl Store {
         within(self.pool.timeout(), what, async {
             let (reply, answer) = oneshot::channel();
             self.writes.submit(Change { step, reply }).await?;
-            answer.await.unwrap_or_else(|_| Err(crate::failure::closed()))
+            answer.await.unwrap_or_else(|_| Err(Error::closed()))
         })
         .await
     }
@@ -145,7 +148,7 @@ impl StateStore for Store {
             let (reply, answer) = oneshot::channel();
             let key = get.key.clone();
             self.reads.submit(Read { key, reply }).await?;
-            answer.await.unwrap_or_else(|_| Err(crate::failure::closed()))
+            answer.await.unwrap_or_else(|_| Err(Error::closed()))
         })
         .await
     }
@@ -182,7 +185,7 @@ impl StateStore for Store {
         );
         Some(match found.await {
             Ok(found) => gets.iter().map(|get| read::pick(&found, &get.key)).collect(),
-            Err(error) => gets.iter().map(|_| Err(copy(&error))).collect(),
+            Err(error) => gets.iter().map(|_| Err(error.copy())).collect(),
         })
     }
 
@@ -257,21 +260,13 @@ impl StateStore for Store {
     }
 }
 
-async fn clean(pool: Pool, layout: Arc<Layout>, interval: Duration, log: Log) {
-    log.info(format_args!("Schedule expired data clean up every {interval:?}"));
-    loop {
-        tokio::time::sleep(interval).await;
-        let what = "cannot delete what has expired";
-        let cleaned = within(CLEANUP_PATIENCE, what, async {
-            let mut lane = pool.lane().await?;
-            let removed = layout.clean(&mut lane, interval).await.map_err(failed(what));
-            lane.give_back();
-            removed
-        });
-        match cleaned.await {
-            Ok(Some(removed)) => log.info(format_args!("Removed {removed} expired rows")),
-            Ok(None) => log.debug("Last cleanup was performed too recently"),
-            Err(error) => log.error(format_args!("Error removing expired data: {error}")),
-        }
-    }
+async fn clean(pool: Pool, layout: Arc<Layout>, interval: Duration) -> Result<Option<u64>> {
+    let what = "cannot delete what has expired";
+    within(CLEANUP_PATIENCE, what, async {
+        let mut lane = pool.lane().await?;
+        let removed = layout.clean(&mut lane, interval).await.map_err(failed(what));
+        lane.give_back();
+        removed
+    })
+    .await
 }

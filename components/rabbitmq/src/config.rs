@@ -299,16 +299,13 @@ impl PubSub {
                 self.exchange_kind
             )));
         }
-        let certificates = Certificates {
+        let certificates = tls::Texts {
             authority: &self.ca_cert,
             certificate: &self.client_cert,
             key: &self.client_key.0,
         };
-        let tls = certificates.tls(uri.secure, log)?;
-        let complete = [&self.ca_cert, &self.client_cert, &self.client_key.0]
-            .into_iter()
-            .all(|text| !text.is_empty());
-        if self.sasl_external && !complete {
+        let tls = secured(certificates, uri.secure, log)?;
+        if self.sasl_external && !certificates.all() {
             return Err(Error::invalid(
                 "saslExternal can only be set to true, when all these properties are set: caCert, clientCert, clientKey",
             ));
@@ -402,12 +399,12 @@ impl Binding {
                 error.message
             ))
         })?;
-        let certificates = Certificates {
+        let certificates = tls::Texts {
             authority: &self.ca_cert,
             certificate: &self.client_cert,
             key: &self.client_key.0,
         };
-        let tls = certificates.tls(uri.secure, log)?;
+        let tls = secured(certificates, uri.secure, log)?;
         let external = (self.external_sasl || self.sasl_external) && uri.secure;
         let login = Login {
             vhost: uri.vhost.clone(),
@@ -439,55 +436,24 @@ impl Binding {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Certificates<'a> {
-    authority: &'a str,
-    certificate: &'a str,
-    key: &'a str,
-}
-
-impl Certificates<'_> {
-    fn tls(self, secure: bool, log: &Log) -> Result<Option<Arc<tls::Config>>> {
-        let given = |text| Some(text).filter(|text: &&str| !text.is_empty());
-        if !secure {
-            if [self.authority, self.certificate, self.key]
-                .iter()
-                .any(|text| !text.is_empty())
-            {
-                log.warn(
-                    "rabbitmq: metadata caCert, clientCert and clientKey have no effect without amqps://",
-                );
-            }
-            return Ok(None);
+/// `None` without TLS.
+fn secured(certificates: tls::Texts<'_>, secure: bool, log: &Log) -> Result<Option<Arc<tls::Config>>> {
+    if !secure {
+        if certificates.any() {
+            log.warn("rabbitmq: metadata caCert, clientCert and clientKey have no effect without amqps://");
         }
-        let identity = tls::pair(
-            ("clientCert", given(self.certificate)),
-            ("clientKey", given(self.key)),
-        );
-        let trust = match given(self.authority) {
-            Some(text) => tls::Trust::Only(tls::Pem {
-                field: "caCert",
-                text,
-            }),
-            None => tls::Trust::System,
-        };
-        identity
-            .and_then(|identity| {
-                tls::client(&tls::Client {
-                    trust,
-                    identity,
-                    protocols: &[],
-                })
-            })
-            .map(|config| Some(Arc::new(config)))
-            .map_err(|error| {
-                Error::caused(
-                    Kind::Invalid,
-                    "rabbitmq: invalid TLS configuration: metadata",
-                    error,
-                )
-            })
+        return Ok(None);
     }
+    certificates
+        .client(certificates.trust())
+        .map(|config| Some(Arc::new(config)))
+        .map_err(|error| {
+            Error::caused(
+                Kind::Invalid,
+                "rabbitmq: invalid TLS configuration: metadata",
+                error,
+            )
+        })
 }
 
 fn proof(uri: &Uri, external: bool) -> Proof {

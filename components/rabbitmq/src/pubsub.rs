@@ -17,7 +17,7 @@ use crate::failure::failure;
 use crate::{amqp, message};
 use futures::StreamExt as _;
 use outrigger_component::Component;
-use outrigger_component::error::{Error, Kind, Result};
+use outrigger_component::error::{Error, Result};
 use outrigger_component::metadata::Metadata;
 use outrigger_component::pubsub::{
     Delivery, Features, Incoming, Outgoing, PubSub, Settle, Subscribe, Subscription,
@@ -111,7 +111,7 @@ impl Exchanges {
 
     fn is_open(&self) -> Result<()> {
         if self.closing.fired() {
-            return Err(Error::new(Kind::Unavailable, "component is closed"));
+            return Err(Error::closed());
         }
         Ok(())
     }

@@ -23,7 +23,6 @@ use sentinel::Sentinels;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_rustls::TlsConnector;
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -80,7 +79,7 @@ impl Client {
     /// `Invalid` for metadata, otherwise what kept the server from answering.
     pub(crate) async fn connect(config: &Config, pauses: Pauses, log: &Log) -> Result<Self> {
         let addresses = config.addresses()?;
-        let tls = config.tls()?.map(|tls| TlsConnector::from(Arc::new(tls)));
+        let tls = config.tls()?.map(Arc::new);
         let tasks = Arc::new(Tasks::new(log, drain::channel().0));
         let kind = config.kind()?;
         let database = if kind == Kind::Cluster {

@@ -218,33 +218,18 @@ impl Config {
         if !self.enable_tls {
             return Ok(None);
         }
-        let given = |text: &'_ str| !text.is_empty();
-        let identity = tls::pair(
-            (
-                "clientCert",
-                Some(self.client_cert.as_str()).filter(|text| given(text)),
-            ),
-            (
-                "clientKey",
-                Some(self.client_key.0.as_str()).filter(|text| given(text)),
-            ),
-        );
-        let trust = match self.ca_cert.as_str() {
-            _ if self.insecure_skip_tls_verify => tls::Trust::Anybody,
-            "" => tls::Trust::System,
-            text => tls::Trust::Only(tls::Pem {
-                field: "caCert",
-                text,
-            }),
+        let certificates = tls::Texts {
+            authority: &self.ca_cert,
+            certificate: &self.client_cert,
+            key: &self.client_key.0,
         };
-        identity
-            .and_then(|identity| {
-                tls::client(&tls::Client {
-                    trust,
-                    identity,
-                    protocols: &[],
-                })
-            })
+        let trust = if self.insecure_skip_tls_verify {
+            tls::Trust::Anybody
+        } else {
+            certificates.trust()
+        };
+        certificates
+            .client(trust)
             .map(Some)
             .map_err(|error| Error::caused(error::Kind::Invalid, "metadata for TLS to Redis", error))
     }

@@ -178,7 +178,7 @@ impl PubSub for Streams {
 
     async fn publish(&self, message: Outgoing) -> Result<()> {
         if self.ledger.is_closed() {
-            return Err(Error::new(Kind::Unavailable, "component is closed"));
+            return Err(Error::closed());
         }
         let cmd = self.add(&message)?;
         let id: Result<String, _> = self.group.client.query(&cmd, Repeat::Yes).await;
@@ -188,7 +188,7 @@ impl PubSub for Streams {
 
     async fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription> {
         if self.ledger.is_closed() {
-            return Err(Error::new(Kind::Unavailable, "component is closed"));
+            return Err(Error::closed());
         }
         self.group.create(&subscribe.topic).await?;
         let reader = Reader::new(&self.group, &self.ledger, &subscribe.topic);

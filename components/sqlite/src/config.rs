@@ -7,6 +7,7 @@ use crate::database::{Journal, Location};
 use outrigger_component::error::{Error, Result};
 use outrigger_component::metadata;
 use outrigger_component::options::{Opt, REQUIRED, opt};
+use outrigger_component::query::decoded;
 use outrigger_daemon::log::Log;
 use serde::Deserialize;
 use std::time::Duration;
@@ -277,7 +278,7 @@ fn location(connection: &str, busy_timeout: Duration, disable_wal: bool, log: &L
 
 /// `name(value)` or `name=value`, percent-decoded, as SQL.
 fn pragma(text: &str) -> Result<String> {
-    let text = decode(text).ok_or_else(|| {
+    let text = decoded(text).ok_or_else(|| {
         Error::invalid(format!(
             "_pragma={text} of the connection string cannot be decoded"
         ))
@@ -306,22 +307,6 @@ fn pragma(text: &str) -> Result<String> {
         "" => format!("PRAGMA {name}"),
         value => format!("PRAGMA {name} = {value}"),
     })
-}
-
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut decoded = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'%' => {
-                let mut digit = || char::from(bytes.next()?).to_digit(16);
-                u8::try_from(digit()? * 16 + digit()?).ok()?
-            }
-            b'+' => b' ',
-            other => other,
-        });
-    }
-    String::from_utf8(decoded).ok()
 }
 
 #[cfg(test)]

@@ -14,12 +14,3 @@ pub(crate) fn failure(what: &str, error: rusqlite::Error) -> Error {
     };
     Error::caused(kind, what, error)
 }
-
-pub(crate) fn closed() -> Error {
-    Error::new(Kind::Unavailable, "the component is closed")
-}
-
-/// The same failure for another of those who share it.
-pub(crate) fn copy(error: &Error) -> Error {
-    Error::new(error.kind, error.message.clone())
-}

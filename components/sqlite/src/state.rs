@@ -20,9 +20,10 @@ use outrigger_component::error::{Error, Result};
 use outrigger_component::metadata::Metadata;
 use outrigger_component::setup::Setup;
 use outrigger_component::state::query::{Found, Matcher, Page, Query};
-use outrigger_component::state::{Delete, Features, Get, Item, Keys, KeysLike, Set, StateStore, Write};
+use outrigger_component::state::{
+    Delete, Features, Get, Item, Keys, KeysLike, Set, StateStore, Write, cleanup,
+};
 use outrigger_daemon::drain;
-use outrigger_daemon::log::Log;
 use outrigger_daemon::tasks::{OnExit, Tasks};
 use row::{COLUMNS, Row};
 use rusqlite::{Connection, OptionalExtension as _};
@@ -110,7 +111,8 @@ impl Store {
         let shared = Arc::new(shared);
         let tasks = Tasks::new(&log, drain::channel().0);
         if !config.cleanup_interval.is_zero() {
-            let clean = clean(Arc::clone(&shared), config.cleanup_interval, log);
+            let (shared, interval) = (Arc::clone(&shared), config.cleanup_interval);
+            let clean = cleanup::every(interval, log, move || clean(Arc::clone(&shared), interval));
             tasks.spawn("state.sqlite clean-up", OnExit::Log, clean);
         }
         Ok(Self {
@@ -225,7 +227,7 @@ impl StateStore for Store {
         let read = move |connection: &mut Connection| table.many(connection, &keys);
         Some(match self.shared.point(read).await {
             Ok(items) => items,
-            Err(error) => gets.iter().map(|_| Err(crate::failure::copy(&error))).collect(),
+            Err(error) => gets.iter().map(|_| Err(error.copy())).collect(),
         })
     }
 
@@ -249,7 +251,7 @@ impl StateStore for Store {
             .into_iter();
         let outcome = |refused: Option<Error>| match refused {
             Some(error) => Err(error),
-            None => written.next().unwrap_or_else(|| Err(crate::failure::closed())),
+            None => written.next().unwrap_or_else(|| Err(Error::closed())),
         };
         Ok(outcomes.into_iter().map(outcome).collect())
     }
@@ -403,22 +405,14 @@ impl Table {
     }
 }
 
-async fn clean(shared: Arc<Shared>, interval: Duration, log: Log) {
-    log.info(format_args!("Schedule expired data clean up every {interval:?}"));
-    loop {
-        tokio::time::sleep(interval).await;
-        let table = shared.table.clone();
-        let work = move |connection: &mut Connection| {
-            table
-                .clean(connection, interval)
-                .map_err(failed("cannot delete what has expired"))
-        };
-        match shared.writer.run(shared.timeout, work).await {
-            Ok(Some(removed)) => log.info(format_args!("Removed {removed} expired rows")),
-            Ok(None) => log.debug("Last cleanup was performed too recently"),
-            Err(error) => log.error(format_args!("Error removing expired data: {error}")),
-        }
-    }
+async fn clean(shared: Arc<Shared>, interval: Duration) -> Result<Option<usize>> {
+    let table = shared.table.clone();
+    let work = move |connection: &mut Connection| {
+        table
+            .clean(connection, interval)
+            .map_err(failed("cannot delete what has expired"))
+    };
+    shared.writer.run(shared.timeout, work).await
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A connection and the thread that it belongs to. What callers want done is queued, in order, and bounded.
 
-use crate::failure::{closed, failure};
+use crate::failure::failure;
 use outrigger_component::error::{Error, Kind, Result};
 use rusqlite::Connection;
 use std::sync::{Mutex, PoisonError};
@@ -46,9 +46,9 @@ impl Worker {
         });
         let queue = self.queue();
         let done = async {
-            let queue = queue.ok_or_else(closed)?;
-            queue.send(work).await.map_err(|_| closed())?;
-            answer.await.map_err(|_| closed())?
+            let queue = queue.ok_or_else(Error::closed)?;
+            queue.send(work).await.map_err(|_| Error::closed())?;
+            answer.await.map_err(|_| Error::closed())?
         };
         within(timeout, done).await
     }

@@ -1,5 +1,7 @@
 //! Bindings: calls out to a resource ([`OutputBinding`]), and events in that the app answers ([`InputBinding`]).
 
+pub mod sql;
+
 use crate::Component;
 use crate::error::{Error, Kind, Result};
 use crate::metadata::Metadata;

@@ -74,6 +74,17 @@ impl Error {
         Self::new(Kind::Internal, message)
     }
 
+    /// For a request that comes after [`close`](crate::Component::close).
+    pub fn closed() -> Self {
+        Self::new(Kind::Unavailable, "component is closed")
+    }
+
+    /// The same failure for another of those who share it, without its source.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self::new(self.kind, self.message.clone())
+    }
+
     /// Whether the same request may succeed when it is repeated a little later.
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind, Kind::Unavailable | Kind::Timeout)

@@ -15,6 +15,7 @@ pub mod metadata;
 pub mod middleware;
 pub mod options;
 pub mod pubsub;
+pub mod query;
 pub mod registry;
 pub mod resolver;
 pub mod secret;

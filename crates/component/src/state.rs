@@ -2,6 +2,7 @@
 //!
 //! Keys arrive complete (prefix included); a store neither adds nor parses prefixes.
 
+pub mod cleanup;
 pub mod like;
 pub mod query;
 

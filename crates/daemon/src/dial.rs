@@ -57,7 +57,11 @@ impl Dial {
 
     /// Sets no time limit: the caller does.
     pub async fn connect(&self) -> Result<Stream, Failure> {
-        let tcp = TcpStream::connect(&self.address).await?;
+        self.over(TcpStream::connect(&self.address).await?).await
+    }
+
+    /// The same on a connection to the address that is made already.
+    pub async fn over(&self, tcp: TcpStream) -> Result<Stream, Failure> {
         tcp.set_nodelay(true)?;
         Ok(match &self.tls {
             None => Stream::Plain(tcp),
@@ -81,6 +85,12 @@ pub struct Failure(io::Error);
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self(error)
+    }
+}
+
+impl From<Failure> for io::Error {
+    fn from(Failure(error): Failure) -> Self {
+        Self::new(error.kind(), tls::failure(&error))
     }
 }
 

@@ -14,9 +14,11 @@ mod anybody;
 mod failure;
 #[cfg(test)]
 pub(crate) mod tests;
+mod texts;
 mod web;
 
 pub use failure::failure;
+pub use texts::Texts;
 pub use web::{Connector, Web, connector, web};
 
 use anybody::Anybody;

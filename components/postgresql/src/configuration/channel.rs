@@ -3,7 +3,7 @@
 //! A lost connection comes back by itself, with growing pauses; [`Event::Again`] then says that something may have been
 //! missed. The last who hears takes the connection with him.
 
-use crate::failure::{closed, copy, failure};
+use crate::failure::failure;
 use crate::pool::{Listener, Pool};
 use outrigger_component::error::{Error, Result};
 use outrigger_daemon::backoff::Backoff;
@@ -72,8 +72,8 @@ impl Channels {
         let events = channel.events.resubscribe();
         let mut state = channel.state.clone();
         let settled = state.wait_for(|state| !matches!(state, State::Connecting)).await;
-        if let State::Failed(error) = &*settled.map_err(|_| closed())? {
-            return Err(copy(error));
+        if let State::Failed(error) = &*settled.map_err(|_| Error::closed())? {
+            return Err(error.copy());
         }
         Ok((Arc::clone(&channel), events))
     }
@@ -88,7 +88,7 @@ impl Channels {
 
     fn channel(&self, name: String) -> Result<Arc<Channel>> {
         let mut by_name = self.by_name();
-        let by_name = by_name.as_mut().ok_or_else(closed)?;
+        let by_name = by_name.as_mut().ok_or_else(Error::closed)?;
         by_name.retain(|_, channel| channel.strong_count() > 0);
         if let Some(channel) = by_name.get(&name).and_then(Weak::upgrade) {
             return Ok(channel);

@@ -1,13 +1,7 @@
 //! What users write under `metadata` of a state store, beside how to reach the database.
 
-use outrigger_component::error::{Error, Result};
-use outrigger_component::metadata;
 use outrigger_component::options::{NONE, Opt, opt};
 use serde::Deserialize;
-use serde::de::value::{Error as Fault, StrDeserializer};
-use std::time::Duration;
-
-const CLEANUP: Duration = Duration::from_secs(3600);
 
 pub(crate) const COMMON: &[Opt] = &[
     opt(
@@ -54,7 +48,7 @@ pub(crate) struct Config {
     pub(super) table_prefix: String,
     pub(super) metadata_table_name: String,
     #[serde(alias = "cleanupIntervalInSeconds")]
-    cleanup_interval: String,
+    pub(super) cleanup_interval: String,
     /// COMPAT: the reference offers it in version 1 only, and capabilities are compared.
     #[serde(rename = "queryAPI")]
     pub(super) query_api: Option<bool>,
@@ -69,50 +63,5 @@ impl Default for Config {
             cleanup_interval: String::new(),
             query_api: None,
         }
-    }
-}
-
-impl Config {
-    /// `None`: never.
-    pub(super) fn cleanup(&self) -> Result<Option<Duration>> {
-        let text = self.cleanup_interval.trim();
-        if text.is_empty() {
-            return Ok(Some(CLEANUP));
-        }
-        if text.starts_with('-') {
-            return Ok(None);
-        }
-        let interval = metadata::duration(StrDeserializer::<Fault>::new(text))
-            .map_err(|error| Error::invalid(format!("metadata \"cleanupInterval\": {error}")))?;
-        Ok(Some(interval).filter(|interval| !interval.is_zero()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Config;
-
-    #[test]
-    fn cleanup_intervals() {
-        for (text, expected) in [
-            ("", Some(3600)),
-            ("0", None),
-            ("-1", None),
-            ("-5m", None),
-            ("90", Some(90)),
-            ("10m", Some(600)),
-        ] {
-            let config = Config {
-                cleanup_interval: text.to_owned(),
-                ..Config::default()
-            };
-            let seconds = config.cleanup().unwrap().map(|interval| interval.as_secs());
-            assert_eq!(seconds, expected, "{text:?}");
-        }
-        let config = Config {
-            cleanup_interval: "often".to_owned(),
-            ..Config::default()
-        };
-        assert!(config.cleanup().unwrap_err().message.contains("cleanupInterval"));
     }
 }

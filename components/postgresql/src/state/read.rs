@@ -1,7 +1,6 @@
 //! Reading many keys at once.
 
 use super::layout::Layout;
-use crate::failure::copy;
 use crate::group::Job;
 use crate::pool::{Pool, failed, within};
 use outrigger_component::error::Result;
@@ -33,7 +32,7 @@ pub(super) async fn all(pool: Pool, layout: Arc<Layout>, mut jobs: Vec<Read>) {
     for job in jobs {
         let answer = match &found {
             Ok(found) => pick(found, &job.key),
-            Err(error) => Err(copy(error)),
+            Err(error) => Err(error.copy()),
         };
         drop(job.reply.send(answer));
     }

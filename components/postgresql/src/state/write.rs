@@ -8,7 +8,7 @@
 //! they do with somebody else's, the server undoes one, and it is repeated.
 
 use super::layout::Layout;
-use crate::failure::{copy, is_collision};
+use crate::failure::is_collision;
 use crate::group::Job;
 use crate::pool::{Lane, Pool, Ready, Value, failed, within};
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -116,7 +116,7 @@ pub(super) async fn all(pool: Pool, layout: Arc<Layout>, mut jobs: Vec<Change>) 
             Ok(Together::Broken) => apart.append(&mut jobs),
             Err(error) => {
                 for job in jobs.drain(..) {
-                    drop(job.reply.send(Err(copy(&error))));
+                    drop(job.reply.send(Err(error.copy())));
                 }
             }
         }

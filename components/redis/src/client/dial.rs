@@ -1,17 +1,15 @@
 //! One connection: TCP, TLS where it is asked for, login.
 
+use outrigger_daemon::dial::{Dial, Stream};
 use outrigger_daemon::tasks::{OnExit, Spawner};
 use outrigger_daemon::tls;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisError, RedisResult};
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
 
 /// Requests that wait to be written to a connection.
 const PIPELINE: usize = 1024;
@@ -28,7 +26,7 @@ pub(crate) struct Address {
 #[derive(Clone)]
 pub(super) struct Dialer {
     pub login: RedisConnectionInfo,
-    pub tls: Option<TlsConnector>,
+    pub tls: Option<Arc<tls::Config>>,
     /// For all of it; `None` is without limit.
     pub timeout: Option<Duration>,
     /// For each answer; `None` is without limit.
@@ -100,17 +98,12 @@ impl Dialer {
         settings: AsyncConnectionConfig,
     ) -> RedisResult<Connection> {
         let opening = async {
-            let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
-            stream.set_nodelay(true)?;
-            let Some(tls) = &self.tls else {
-                return self.start(login, stream, settings).await;
+            let dial = match &self.tls {
+                None => Dial::plain(address.to_string()),
+                Some(tls) => Dial::secure(address.to_string(), &address.host, Arc::clone(tls))
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?,
             };
-            let name = ServerName::try_from(address.host.clone())
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-            let stream = tls
-                .connect(name, stream)
-                .await
-                .map_err(|error| io::Error::new(error.kind(), tls::failure(&error)))?;
+            let stream = dial.connect().await.map_err(io::Error::from)?;
             self.start(login, stream, settings).await
         };
         match self.timeout {
@@ -121,10 +114,10 @@ impl Dialer {
         }
     }
 
-    async fn start<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    async fn start(
         &self,
         login: &RedisConnectionInfo,
-        stream: S,
+        stream: Stream,
         settings: AsyncConnectionConfig,
     ) -> RedisResult<Connection> {
         let (requests, driver) = MultiplexedConnection::new_with_config(login, stream, settings).await?;

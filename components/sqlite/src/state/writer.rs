@@ -9,7 +9,7 @@
 use super::Table;
 use super::checkpoint::Checkpoints;
 use super::row::{self, encode};
-use crate::failure::{closed, copy, failure};
+use crate::failure::failure;
 use crate::worker::{join, thread, within};
 use outrigger_component::error::{Error, Kind, Result};
 use outrigger_component::state::{Concurrency, Delete, Set, Ttl, ttl};
@@ -145,12 +145,12 @@ impl Writer {
         let queue = self.queue();
         let done = async {
             let (reply, answer) = oneshot::channel();
-            let queue = queue.ok_or_else(closed)?;
+            let queue = queue.ok_or_else(Error::closed)?;
             queue
                 .send(Job::Write { steps, reply })
                 .await
-                .map_err(|_| closed())?;
-            answer.await.map_err(|_| closed())?
+                .map_err(|_| Error::closed())?;
+            answer.await.map_err(|_| Error::closed())?
         };
         within(timeout, done).await
     }
@@ -160,23 +160,23 @@ impl Writer {
         let count = jobs.len();
         let queue = self.queue();
         let done = async {
-            let queue = queue.ok_or_else(closed)?;
+            let queue = queue.ok_or_else(Error::closed)?;
             let mut answers = Vec::with_capacity(count);
             for steps in jobs {
                 let (reply, answer) = oneshot::channel();
                 let sent = queue.send(Job::Write { steps, reply }).await;
-                sent.map_err(|_| closed())?;
+                sent.map_err(|_| Error::closed())?;
                 answers.push(answer);
             }
             let mut outcomes = Vec::with_capacity(count);
             for answer in answers {
-                outcomes.push(answer.await.unwrap_or_else(|_| Err(closed())));
+                outcomes.push(answer.await.unwrap_or_else(|_| Err(Error::closed())));
             }
             Ok(outcomes)
         };
         within(timeout, done)
             .await
-            .unwrap_or_else(|error| (0..count).map(|_| Err(copy(&error))).collect())
+            .unwrap_or_else(|error| (0..count).map(|_| Err(error.copy())).collect())
     }
 
     /// Runs something else on the writer's connection, between transactions.
@@ -192,9 +192,9 @@ impl Writer {
                 // Whoever asked may have left.
                 drop(reply.send(work(connection)));
             });
-            let queue = queue.ok_or_else(closed)?;
-            queue.send(Job::Other(work)).await.map_err(|_| closed())?;
-            answer.await.map_err(|_| closed())?
+            let queue = queue.ok_or_else(Error::closed)?;
+            queue.send(Job::Other(work)).await.map_err(|_| Error::closed())?;
+            answer.await.map_err(|_| Error::closed())?
         };
         within(timeout, done).await
     }

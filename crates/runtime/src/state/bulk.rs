@@ -215,7 +215,7 @@ impl<T: Clone> Work<T> {
                 }
                 Err(error) => {
                     if !is_final(error.kind) {
-                        again.get_or_insert_with(|| Error::new(error.kind, error.message.clone()));
+                        again.get_or_insert_with(|| error.copy());
                         self.pending.push(index);
                     }
                     self.failed.insert(index, error);

@@ -19,3 +19,4 @@ pub mod relay;
 pub mod servers;
 pub mod setup;
 pub mod stores;
+pub mod until;

@@ -5,6 +5,7 @@
 
 pub mod etcd;
 pub mod kafka;
+mod life;
 pub mod mariadb;
 mod maven;
 pub mod memcached;

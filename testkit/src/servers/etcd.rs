@@ -1,9 +1,10 @@
 //! etcd (`apt-get install etcd-server`), a cluster of one. Leases of a second are possible: its heartbeat is ten times as
 //! fast as usual. It does not sync: a killed process loses nothing, only a lost machine would.
 
+use super::life::{Life, installed};
 use crate::port::Port;
 use std::io;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,6 +14,7 @@ use tokio::net::TcpStream;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Etcd {
+    life: Life,
     folder: TempDir,
     port: Port,
     peer_port: Port,
@@ -21,7 +23,6 @@ pub struct Etcd {
     /// Of clients: `http` or `https`.
     scheme: &'static str,
     options: Vec<String>,
-    child: Option<Child>,
 }
 
 /// Starts a server with further options of its command line. `None`, said loudly, if etcd is not installed. Clients speak
@@ -30,16 +31,11 @@ pub struct Etcd {
 /// # Panics
 /// When an installed server does not start.
 pub async fn start(options: &[&str]) -> Option<Etcd> {
-    let installed = Command::new("etcd")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    if installed.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        super::skipped("etcd is not installed");
+    if !installed("etcd", "etcd-server") {
         return None;
     }
     let mut etcd = Etcd {
+        life: Life::new("etcd"),
         folder: tempfile::tempdir().expect("a temporary folder"),
         port: Port::take(),
         peer_port: Port::take(),
@@ -50,7 +46,6 @@ pub async fn start(options: &[&str]) -> Option<Etcd> {
             "http"
         },
         options: options.iter().map(|&option| option.to_owned()).collect(),
-        child: None,
     };
     etcd.restart().await;
     Some(etcd)
@@ -67,9 +62,7 @@ impl Etcd {
     /// # Panics
     /// When the server is not running.
     pub fn kill(&mut self) {
-        let mut child = self.child.take().expect("the server runs");
-        child.kill().expect("ours to kill");
-        child.wait().expect("ours to wait for");
+        self.life.kill();
     }
 
     /// Starts the server again on the same ports and files.
@@ -77,11 +70,11 @@ impl Etcd {
     /// # Panics
     /// When it does not start.
     pub async fn restart(&mut self) {
-        assert!(self.child.is_none(), "the server runs already");
         let client = format!("{}://{}", self.scheme, self.endpoint());
         let peer = format!("http://127.0.0.1:{}", self.peer_port.number());
         let health = format!("http://127.0.0.1:{}", self.health_port.number());
-        let child = Command::new("etcd")
+        let mut command = Command::new("etcd");
+        command
             .args(["--name", "n1", "--logger", "zap", "--log-level", "error"])
             .args([
                 "--unsafe-no-fsync",
@@ -110,19 +103,9 @@ impl Etcd {
             ])
             .arg("--data-dir")
             .arg(self.folder.path())
-            .args(&self.options)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.child = Some(child.expect("etcd starts"));
-        let ready = async {
-            while !self.is_healthy().await.unwrap_or(false) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, ready)
-            .await
-            .expect("etcd is ready in time");
+            .args(&self.options);
+        self.life.begin(&mut command);
+        self.life.ready(PATIENCE, || self.is_healthy()).await;
     }
 
     async fn is_healthy(&self) -> io::Result<bool> {
@@ -131,13 +114,5 @@ impl Etcd {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
         Ok(answer.contains(r#""health":"true""#))
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        if self.child.is_some() {
-            self.kill();
-        }
     }
 }

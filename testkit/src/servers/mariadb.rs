@@ -1,9 +1,10 @@
 //! MariaDB (`apt-get install mariadb-server`).
 
+use super::life::{Life, installed};
 use crate::port::Port;
 use std::io;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
@@ -15,10 +16,10 @@ pub const USER: &str = "dapr";
 pub const PASSWORD: &str = "secret";
 
 pub struct Mariadb {
+    life: Life,
     folder: TempDir,
     port: Port,
     options: Vec<String>,
-    child: Option<Child>,
 }
 
 /// Starts a server with further options of its command line. `None`, said loudly, if MariaDB is not installed.
@@ -26,20 +27,14 @@ pub struct Mariadb {
 /// # Panics
 /// When an installed server does not start.
 pub async fn start(options: &[&str]) -> Option<Mariadb> {
-    let installed = Command::new("mariadbd")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    if installed.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        super::skipped("mariadb-server is not installed");
+    if !installed("mariadbd", "mariadb-server") {
         return None;
     }
     let mut server = Mariadb {
+        life: Life::new("mariadbd"),
         folder: tempfile::tempdir().expect("a temporary folder"),
         port: Port::take(),
         options: options.iter().map(|&option| option.to_owned()).collect(),
-        child: None,
     };
     let made = Command::new("mariadb-install-db")
         .args([
@@ -100,9 +95,7 @@ impl Mariadb {
     /// # Panics
     /// When the server is not running.
     pub fn kill(&mut self) {
-        let mut child = self.child.take().expect("the server runs");
-        child.kill().expect("ours to kill");
-        child.wait().expect("ours to wait for");
+        self.life.kill();
     }
 
     /// Starts the server again on the same port and files.
@@ -110,9 +103,9 @@ impl Mariadb {
     /// # Panics
     /// When it does not start.
     pub async fn restart(&mut self) {
-        assert!(self.child.is_none(), "the server runs already");
         let file = |option: &str, name: &str| format!("--{option}={}", self.path(name).display());
-        let child = Command::new("mariadbd")
+        let mut command = Command::new("mariadbd");
+        command
             .args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve"])
             .arg(format!("--port={}", self.port.number()))
             .arg(file("datadir", "data"))
@@ -123,19 +116,9 @@ impl Mariadb {
             .args(self.account())
             .args(&self.options)
             // Servers that share one are in each other's way.
-            .env("TMPDIR", self.folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.child = Some(child.expect("mariadbd starts"));
-        let ready = async {
-            while !self.greets().await.unwrap_or(false) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, ready)
-            .await
-            .expect("mariadbd is ready in time");
+            .env("TMPDIR", self.folder.path());
+        self.life.begin(&mut command);
+        self.life.ready(PATIENCE, || self.greets()).await;
     }
 
     /// A file of ours that the server may read.
@@ -168,13 +151,5 @@ impl Mariadb {
     /// As root, the server wants to be told that this is meant.
     fn account(&self) -> Option<&'static str> {
         rustix::process::geteuid().is_root().then_some("--user=root")
-    }
-}
-
-impl Drop for Mariadb {
-    fn drop(&mut self) {
-        if self.child.is_some() {
-            self.kill();
-        }
     }
 }

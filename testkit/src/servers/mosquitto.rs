@@ -1,9 +1,9 @@
 //! Mosquitto (`apt-get install mosquitto`), an MQTT broker. It writes what it holds to disk when it ends in peace
 //! ([`Mosquitto::stop`]), and not before: killed, it loses everything, which is nobody else's fault.
 
-use rustix::process::{Pid, Signal, kill_process};
-use std::io;
-use std::process::{Child, Command, Stdio};
+use super::life::{Life, installed};
+use crate::port::Port;
+use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -12,9 +12,9 @@ use tokio::net::TcpStream;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Mosquitto {
+    life: Life,
     folder: TempDir,
-    port: u16,
-    child: Option<Child>,
+    port: Port,
 }
 
 /// Starts a server that lets anybody in on [`Mosquitto::host`], with further lines for its configuration (listeners of
@@ -23,17 +23,11 @@ pub struct Mosquitto {
 /// # Panics
 /// When an installed server does not start.
 pub async fn start(lines: &[&str]) -> Option<Mosquitto> {
-    let installed = Command::new("mosquitto")
-        .arg("-h")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    if installed.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        super::skipped("mosquitto is not installed");
+    if !installed("mosquitto", "mosquitto") {
         return None;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let port = super::free_port();
+    let port = Port::take();
     let mut config = format!(
         "per_listener_settings true\n\
          user root\n\
@@ -42,9 +36,10 @@ pub async fn start(lines: &[&str]) -> Option<Mosquitto> {
          autosave_interval 0\n\
          max_queued_messages 0\n\
          max_inflight_messages 1000\n\
-         listener {port} 127.0.0.1\n\
+         listener {} 127.0.0.1\n\
          allow_anonymous true\n",
-        folder.path().display()
+        folder.path().display(),
+        port.number()
     );
     for line in lines {
         config += line;
@@ -52,9 +47,9 @@ pub async fn start(lines: &[&str]) -> Option<Mosquitto> {
     }
     std::fs::write(folder.path().join("mosquitto.conf"), config).expect("a file");
     let mut server = Mosquitto {
+        life: Life::new("mosquitto"),
         folder,
         port,
-        child: None,
     };
     server.restart().await;
     Some(server)
@@ -63,7 +58,7 @@ pub async fn start(lines: &[&str]) -> Option<Mosquitto> {
 impl Mosquitto {
     /// `127.0.0.1:port`.
     pub fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.port.number())
     }
 
     /// SIGKILL: no farewell, and nothing is written.
@@ -71,9 +66,7 @@ impl Mosquitto {
     /// # Panics
     /// When the server is not running.
     pub fn kill(&mut self) {
-        let mut child = self.child.take().expect("the server runs");
-        child.kill().expect("ours to kill");
-        child.wait().expect("ours to wait for");
+        self.life.kill();
     }
 
     /// SIGTERM: what it holds is written.
@@ -81,16 +74,7 @@ impl Mosquitto {
     /// # Panics
     /// When the server is not running, or does not end.
     pub async fn stop(&mut self) {
-        let mut child = self.child.take().expect("the server runs");
-        kill_process(Pid::from_child(&child), Signal::TERM).expect("ours to end");
-        let ended = async {
-            while child.try_wait().expect("ours to wait for").is_none() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, ended)
-            .await
-            .expect("mosquitto ends in time");
+        self.life.stop(PATIENCE).await;
     }
 
     /// Starts the server again on the same port and files.
@@ -98,29 +82,10 @@ impl Mosquitto {
     /// # Panics
     /// When it does not start.
     pub async fn restart(&mut self) {
-        assert!(self.child.is_none(), "the server runs already");
-        let child = Command::new("mosquitto")
-            .arg("-c")
-            .arg(self.folder.path().join("mosquitto.conf"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.child = Some(child.expect("mosquitto starts"));
-        let ready = async {
-            while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, ready)
-            .await
-            .expect("mosquitto is ready in time");
-    }
-}
-
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        if self.child.is_some() {
-            self.kill();
-        }
+        let mut command = Command::new("mosquitto");
+        command.arg("-c").arg(self.folder.path().join("mosquitto.conf"));
+        self.life.begin(&mut command);
+        let ready = async || Ok(TcpStream::connect(self.host()).await.is_ok());
+        self.life.ready(PATIENCE, ready).await;
     }
 }

@@ -3,9 +3,10 @@
 //! A killed process loses nothing that JetStream has acknowledged: it writes before it answers, though it syncs now and then
 //! only (`sync_interval`, every two minutes unless configured), which a lost machine would show.
 
+use super::life::{Life, installed};
 use crate::port::Port;
 use std::io;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,10 +16,10 @@ use tokio::net::TcpStream;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Nats {
+    life: Life,
     folder: TempDir,
     port: Port,
     monitor_port: Port,
-    child: Option<Child>,
 }
 
 /// Starts a server with further lines of its configuration. `None`, said loudly, if NATS is not installed.
@@ -26,20 +27,14 @@ pub struct Nats {
 /// # Panics
 /// When an installed server does not start.
 pub async fn start(configuration: &str) -> Option<Nats> {
-    let installed = Command::new("nats-server")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    if installed.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        super::skipped("nats-server is not installed");
+    if !installed("nats-server", "nats-server") {
         return None;
     }
     let mut nats = Nats {
+        life: Life::new("nats-server"),
         folder: tempfile::tempdir().expect("a temporary folder"),
         port: Port::take(),
         monitor_port: Port::take(),
-        child: None,
     };
     let text = format!(
         "host: 127.0.0.1\nport: {}\nhttp: 127.0.0.1:{}\n\
@@ -68,9 +63,7 @@ impl Nats {
     /// # Panics
     /// When the server is not running.
     pub fn kill(&mut self) {
-        let mut child = self.child.take().expect("the server runs");
-        child.kill().expect("ours to kill");
-        child.wait().expect("ours to wait for");
+        self.life.kill();
     }
 
     /// Starts the server again on the same ports and files.
@@ -78,22 +71,10 @@ impl Nats {
     /// # Panics
     /// When it does not start.
     pub async fn restart(&mut self) {
-        assert!(self.child.is_none(), "the server runs already");
-        let child = Command::new("nats-server")
-            .arg("-c")
-            .arg(self.folder.path().join("nats.conf"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.child = Some(child.expect("nats-server starts"));
-        let ready = async {
-            while !self.is_healthy().await.unwrap_or(false) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, ready)
-            .await
-            .expect("nats-server is ready in time");
+        let mut command = Command::new("nats-server");
+        command.arg("-c").arg(self.folder.path().join("nats.conf"));
+        self.life.begin(&mut command);
+        self.life.ready(PATIENCE, || self.is_healthy()).await;
     }
 
     async fn is_healthy(&self) -> io::Result<bool> {
@@ -102,13 +83,5 @@ impl Nats {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
         Ok(answer.contains(r#""status":"ok""#) || answer.contains(r#""status": "ok""#))
-    }
-}
-
-impl Drop for Nats {
-    fn drop(&mut self) {
-        if self.child.is_some() {
-            self.kill();
-        }
     }
 }

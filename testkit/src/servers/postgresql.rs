@@ -1,10 +1,12 @@
 //! PostgreSQL (`apt-get install postgresql`). The server refuses to run as root: then it runs as the user `postgres`.
 
+use super::life::Life;
 use crate::port::Port;
+use rustix::process::{Signal, kill_process};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -17,11 +19,11 @@ pub const USER: &str = "dapr";
 pub const PASSWORD: &str = "secret";
 
 pub struct Postgresql {
+    life: Life,
     folder: TempDir,
     programs: PathBuf,
     port: Port,
     options: Vec<String>,
-    child: Option<Child>,
 }
 
 /// Starts a server with further options of its command line (`-c name=value`). `None`, said loudly, if PostgreSQL is not
@@ -38,11 +40,12 @@ pub async fn start(options: &[&str]) -> Option<Postgresql> {
     let password = folder.path().join("password");
     std::fs::write(&password, PASSWORD).expect("a file in our folder");
     let mut server = Postgresql {
+        // Every process of the server ends at once.
+        life: Life::new("postgres").killed_by(|pid| kill_process(pid, Signal::QUIT)),
         folder,
         programs,
         port: Port::take(),
         options: options.iter().map(|&option| option.to_owned()).collect(),
-        child: None,
     };
     server.give_away();
     let made = server
@@ -73,7 +76,7 @@ impl Postgresql {
 
     /// Of the process that has all others of the server as children; `None` when it is not running.
     pub fn pid(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
+        self.life.pid()
     }
 
     /// Where the programs of the server's version are.
@@ -132,9 +135,7 @@ impl Postgresql {
     /// # Panics
     /// When the server is not running.
     pub fn kill(&mut self) {
-        let mut child = self.child.take().expect("the server runs");
-        self.signal(&child, rustix::process::Signal::QUIT);
-        child.wait().expect("ours to wait for");
+        self.life.kill();
     }
 
     /// Starts the server again on the same port and files.
@@ -142,9 +143,8 @@ impl Postgresql {
     /// # Panics
     /// When it does not start.
     pub async fn restart(&mut self) {
-        assert!(self.child.is_none(), "the server runs already");
-        let child = self
-            .command("postgres")
+        let mut command = self.command("postgres");
+        command
             .arg("-D")
             .arg(self.data())
             .args([
@@ -161,27 +161,17 @@ impl Postgresql {
                 "-c",
                 "full_page_writes=off",
             ])
-            .args(&self.options)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.child = Some(child.expect("postgres starts"));
-        let ready = async {
-            while !self.is_ready().await {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, ready)
-            .await
-            .expect("postgres is ready in time");
+            .args(&self.options);
+        self.life.begin(&mut command);
+        self.life.ready(PATIENCE, || self.is_ready()).await;
     }
 
-    async fn is_ready(&self) -> bool {
+    async fn is_ready(&self) -> io::Result<bool> {
         tokio::process::Command::new(self.programs.join("pg_isready"))
             .args(["-q", "-h", "127.0.0.1", "-p", &self.port.number().to_string()])
             .status()
             .await
-            .is_ok_and(|status| status.success())
+            .map(|status| status.success())
     }
 
     fn data(&self) -> PathBuf {
@@ -228,19 +218,6 @@ impl Postgresql {
             command
         } else {
             Command::new(program)
-        }
-    }
-
-    fn signal(&self, child: &Child, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(child);
-        rustix::process::kill_process(pid, signal).expect("ours to end");
-    }
-}
-
-impl Drop for Postgresql {
-    fn drop(&mut self) {
-        if self.child.is_some() {
-            self.kill();
         }
     }
 }

@@ -4,12 +4,14 @@
 //! The server is a script with Erlang's machine as a child, and needs Erlang's name service (`epmd`). Both are ours: a
 //! process group and a child of its own, ended with the value.
 
+use super::life::Life;
 use crate::maven;
-use rustix::process::{Pid, Signal, kill_process_group};
+use crate::port::Port;
+use rustix::process::{Signal, kill_process_group};
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -22,12 +24,13 @@ const PERF_TEST: &str = "2.22.1";
 const ERLANG: &str = "-kernel inet_dist_use_interface {127,0,0,1}";
 
 pub struct RabbitMq {
+    server: Life,
+    /// Erlang's name service.
+    _names: Life,
     folder: TempDir,
-    port: u16,
-    names: Child,
-    names_port: u16,
-    distribution_port: u16,
-    server: Option<Child>,
+    port: Port,
+    names_port: Port,
+    distribution_port: Port,
 }
 
 /// The folder with the jars of PerfTest, RabbitMQ's own load generator.
@@ -50,16 +53,17 @@ pub async fn start(lines: &[&str]) -> Option<RabbitMq> {
         return None;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (port, names_port) = (super::free_port(), super::free_port());
+    let (port, names_port) = (Port::take(), Port::take());
     let mut config = format!(
-        "listeners.tcp.1 = 127.0.0.1:{port}\n\
+        "listeners.tcp.1 = 127.0.0.1:{}\n\
          default_user = guest\n\
          default_pass = guest\n\
          log.console = true\n\
          log.console.level = warning\n\
          log.file = false\n\
          disk_free_limit.absolute = 50MB\n\
-         vm_memory_high_watermark.absolute = 512MB\n"
+         vm_memory_high_watermark.absolute = 512MB\n",
+        port.number()
     );
     for line in lines {
         config += line;
@@ -68,20 +72,23 @@ pub async fn start(lines: &[&str]) -> Option<RabbitMq> {
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("a file");
     write("rabbitmq.conf", &config);
     write("enabled_plugins", "[].");
-    let names = Command::new("epmd")
-        .args(["-address", "127.0.0.1", "-port", &names_port.to_string()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("epmd starts");
+    let mut names = Life::new("epmd");
+    names.begin(Command::new("epmd").args([
+        "-address",
+        "127.0.0.1",
+        "-port",
+        &names_port.number().to_string(),
+    ]));
     let mut server = RabbitMq {
+        // The script and Erlang's machine.
+        server: Life::new("rabbitmq-server")
+            .killed_by(|pid| kill_process_group(pid, Signal::KILL))
+            .logs_to(folder.path().join("output")),
+        _names: names,
         folder,
         port,
-        names,
         names_port,
-        distribution_port: super::free_port(),
-        server: None,
+        distribution_port: Port::take(),
     };
     server.restart().await;
     Some(server)
@@ -90,7 +97,7 @@ pub async fn start(lines: &[&str]) -> Option<RabbitMq> {
 impl RabbitMq {
     /// `127.0.0.1:port`.
     pub fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.port.number())
     }
 
     /// As `connectionString` wants it, for the user that may do everything.
@@ -100,7 +107,7 @@ impl RabbitMq {
 
     /// Of the script that has Erlang's machine as a child; `None` when it is not running.
     pub fn pid(&self) -> Option<u32> {
-        self.server.as_ref().map(Child::id)
+        self.server.pid()
     }
 
     /// SIGKILL: no farewell, no flush.
@@ -108,9 +115,7 @@ impl RabbitMq {
     /// # Panics
     /// When the server is not running.
     pub fn kill(&mut self) {
-        let mut child = self.server.take().expect("the server runs");
-        kill_process_group(Pid::from_child(&child), Signal::KILL).expect("ours to kill");
-        child.wait().expect("ours to wait for");
+        self.server.kill();
     }
 
     /// Starts the server again on the same port and files.
@@ -118,26 +123,9 @@ impl RabbitMq {
     /// # Panics
     /// When it does not start.
     pub async fn restart(&mut self) {
-        assert!(self.server.is_none(), "the server runs already");
-        let output = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.folder.path().join("output"))
-            .expect("a file for the output");
-        let child = self
-            .command("rabbitmq-server")
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().expect("a second handle"))
-            .stderr(output)
-            .process_group(0)
-            .spawn();
-        self.server = Some(child.expect("rabbitmq-server starts"));
-        if tokio::time::timeout(PATIENCE, self.ready()).await.is_err() {
-            panic!(
-                "rabbitmq-server is not ready after {PATIENCE:?}:\n{}",
-                self.output()
-            );
-        }
+        let mut command = self.command("rabbitmq-server");
+        self.server.begin(command.process_group(0));
+        self.server.ready(PATIENCE, || self.answers()).await;
     }
 
     /// Runs `rabbitmqctl` with these arguments; answers what it prints. Takes seconds.
@@ -162,8 +150,7 @@ impl RabbitMq {
 
     /// What it has printed, in all its lives.
     pub fn output(&self) -> String {
-        let output = std::fs::read(self.folder.path().join("output")).unwrap_or_default();
-        String::from_utf8_lossy(&output).into_owned()
+        self.server.output()
     }
 
     /// The wrapper in `/usr/sbin` would change the user.
@@ -172,15 +159,18 @@ impl RabbitMq {
         let mut command = Command::new(Path::new(PROGRAMS).join(program));
         command
             .env("HOME", folder)
-            .env("RABBITMQ_NODENAME", format!("test{}@localhost", self.port))
+            .env(
+                "RABBITMQ_NODENAME",
+                format!("test{}@localhost", self.port.number()),
+            )
             .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq.conf"))
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
             .env("RABBITMQ_MNESIA_BASE", folder.join("mnesia"))
             .env("RABBITMQ_LOG_BASE", folder.join("log"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("enabled_plugins"))
-            .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
+            .env("RABBITMQ_DIST_PORT", self.distribution_port.number().to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-            .env("ERL_EPMD_PORT", self.names_port.to_string())
+            .env("ERL_EPMD_PORT", self.names_port.number().to_string())
             .env(
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
                 format!("{ERLANG} +S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none"),
@@ -189,29 +179,12 @@ impl RabbitMq {
         command
     }
 
-    async fn ready(&self) {
-        while !self.answers().await.unwrap_or(false) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
     /// Whether it speaks AMQP: the first byte is that of a frame with a method.
     async fn answers(&self) -> io::Result<bool> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        let mut stream = TcpStream::connect(self.host()).await?;
         stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
         let mut answer = [0; 1];
         stream.read_exact(&mut answer).await?;
         Ok(answer == [1])
-    }
-}
-
-impl Drop for RabbitMq {
-    fn drop(&mut self) {
-        if self.server.is_some() {
-            self.kill();
-        }
-        // It may have ended already.
-        let _ended = self.names.kill();
-        self.names.wait().expect("ours to wait for");
     }
 }

@@ -47,10 +47,10 @@ impl Link {
     pub(super) async fn request(&self, cmd: &Cmd) -> Result<Value, Failure> {
         let attempt = self.current.load_full();
         let answer = match attempt.peek() {
-            Some(Ok(connection)) => connection.requests.clone().send_packed_command(cmd).await,
+            Some(Ok(connection)) => connection.request(cmd).await,
             _ => {
                 let connection = self.wait(&attempt).await?;
-                connection.requests.clone().send_packed_command(cmd).await
+                connection.request(cmd).await
             }
         };
         self.judge(&attempt, answer.and_then(Value::extract_error))

@@ -17,7 +17,7 @@ const MOST_REDIRECTS: usize = 10;
 
 /// A client with kept connections.
 pub(crate) struct Client {
-    web: Web<Full<Bytes>>,
+    web: Web,
     /// Owns the connections.
     _tasks: Tasks,
 }
@@ -51,7 +51,7 @@ impl Client {
     pub(crate) fn new(config: tls::Config, log: &Log) -> Self {
         let tasks = Tasks::new(log, drain::channel().0);
         Self {
-            web: tls::web(config, tasks.spawner()),
+            web: Web::new(config, tasks.spawner()),
             _tasks: tasks,
         }
     }

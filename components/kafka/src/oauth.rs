@@ -8,7 +8,6 @@ use crate::failure::Failure;
 use assertion::Assertion;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
-use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use outrigger_component::metadata::Hidden;
 use outrigger_daemon::tasks::Spawner;
@@ -46,7 +45,7 @@ pub(crate) enum Proof {
 
 pub(crate) struct Tokens {
     settings: Settings,
-    web: Web<Full<Bytes>>,
+    web: Web,
     kept: Mutex<Option<Kept>>,
 }
 
@@ -64,7 +63,7 @@ struct Answer {
 
 impl Tokens {
     pub(crate) fn new(settings: Settings, spawner: &Spawner) -> Self {
-        let web = tls::web(settings.tls.clone(), spawner.clone());
+        let web = Web::new(settings.tls.clone(), spawner.clone());
         Self {
             settings,
             web,

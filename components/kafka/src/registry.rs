@@ -77,7 +77,7 @@ impl Registry {
         let source = Source {
             url,
             login,
-            web: tls::web(tls, spawner.clone()),
+            web: Web::new(tls, spawner.clone()),
             permits: Semaphore::new(AT_ONCE),
         };
         Self {
@@ -145,7 +145,7 @@ struct Source {
     url: String,
     /// The header's value.
     login: Option<Hidden>,
-    web: Web<Full<Bytes>>,
+    web: Web,
     permits: Semaphore,
 }
 

@@ -37,6 +37,7 @@ mod upgrade;
 pub use endpoint::Filter;
 pub use health::Shutdown;
 
+use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
@@ -198,11 +199,17 @@ impl Door {
     + 'static
     + use<> {
         let door = self.clone();
-        service_fn(move |request| {
-            let door = door.clone();
-            // Boxed: a connection keeps room for the future of a request, also while it idles, thousands of times over.
-            Box::pin(async move { Ok(door.call(request, peer).await) })
-        })
+        service_fn(move |request| door.clone().answer(request, peer))
+    }
+
+    /// Boxed: a connection keeps room for the future of a request, also while it idles, thousands of times over. And
+    /// unnamed, or whoever serves connections would compile all endpoints again.
+    fn answer(
+        self,
+        request: Request<Incoming>,
+        peer: Option<SocketAddr>,
+    ) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
+        Box::pin(async move { Ok(self.call(request, peer).await) })
     }
 
     /// Serves one request.

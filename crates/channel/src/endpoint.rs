@@ -15,12 +15,13 @@ use crate::error::Error;
 use crate::{path, wire};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use futures::future::BoxFuture;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::uri::Scheme;
 use http::{HeaderMap, Request, Response, Uri};
 use hyper::body::Incoming;
 use outrigger_daemon::tasks::Spawner;
-use outrigger_daemon::tls::{self, Web};
+use outrigger_daemon::tls::{self, Streaming};
 use rustls::ClientConfig;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -70,8 +71,8 @@ struct Base {
 
 /// Connections, made when they are first needed: reading the machine's authorities takes a moment.
 struct Client {
-    plain: OnceLock<Web<Body>>,
-    secure: OnceLock<Web<Body>>,
+    plain: OnceLock<Streaming<Body>>,
+    secure: OnceLock<Streaming<Body>>,
     spawner: Spawner,
 }
 
@@ -111,7 +112,13 @@ impl Endpoints {
     }
 
     /// Calls a service that [exists](Self::has). The answer is a success here whatever its status.
-    pub async fn invoke(&self, target: &str, call: Call) -> Result<Reply, Error> {
+    ///
+    /// Boxed, so that the program has hyper's client for it once, and not once for each crate that calls.
+    pub fn invoke<'c>(&'c self, target: &'c str, call: Call) -> BoxFuture<'c, Result<Reply, Error>> {
+        Box::pin(self.call(target, call))
+    }
+
+    async fn call(&self, target: &str, call: Call) -> Result<Reply, Error> {
         if let Some(endpoint) = self.named.get(target) {
             let endpoint = endpoint.as_ref().map_err(|reason| {
                 Error::Invalid(format!("HTTPEndpoint {target:?} cannot be used: {reason}"))
@@ -187,7 +194,7 @@ impl Client {
     fn new(tls: Option<ClientConfig>, spawner: Spawner) -> Self {
         let secure = OnceLock::new();
         if let Some(config) = tls {
-            secure.get_or_init(|| tls::web(config, spawner.clone()));
+            secure.get_or_init(|| tls::streaming(config, spawner.clone()));
         }
         Self {
             plain: OnceLock::new(),
@@ -281,14 +288,14 @@ impl Client {
         }
     }
 
-    fn web(&self, uri: &Uri) -> Result<&Web<Body>, Error> {
+    fn web(&self, uri: &Uri) -> Result<&Streaming<Body>, Error> {
         let make = |trust| {
             let settings = tls::Client {
                 trust,
                 ..tls::Client::default()
             };
             let config = tls::client(&settings).map_err(|error| Error::Invalid(error.to_string()))?;
-            Ok(tls::web(config, self.spawner.clone()))
+            Ok(tls::streaming(config, self.spawner.clone()))
         };
         let (kept, trust) = if uri.scheme() == Some(&Scheme::HTTPS) {
             (&self.secure, tls::Trust::System)

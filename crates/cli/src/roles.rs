@@ -43,7 +43,7 @@ pub(crate) fn sidecar(args: Vec<OsString>) -> ExitCode {
     };
     let lookup = environment.clone();
     let register = |wanted: &outrigger_sidecar::Wanted| registry(&lookup, wanted.hub_socket.clone());
-    let exit = runtime.block_on(outrigger_sidecar::main(args, environment, register));
+    let exit = runtime.block_on(outrigger_sidecar::main(args, environment, &register));
     // Whatever still runs has had its time: draining is over.
     runtime.shutdown_background();
     match exit {

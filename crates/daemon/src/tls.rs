@@ -19,7 +19,7 @@ mod web;
 
 pub use failure::failure;
 pub use texts::Texts;
-pub use web::{Connector, Web, connector, web};
+pub use web::{Connector, Streaming, Web, connector, streaming};
 
 use anybody::Anybody;
 use rustls::client::danger::ServerCertVerifier;

@@ -22,6 +22,7 @@ use crate::log::{Log, Segments};
 use crate::names::Names;
 use crate::server;
 use crate::topics::Topics;
+use futures::future::BoxFuture;
 use outrigger_daemon::drain;
 use outrigger_daemon::tasks::{OnExit, Tasks};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -87,7 +88,13 @@ impl Hub {
     ///
     /// # Errors
     /// The socket cannot be made, or somebody else listens on it.
-    pub async fn serve(self, stop: drain::Watch) -> Result<Ended> {
+    ///
+    /// Boxed and unnamed, or whoever calls this would compile the whole hub again.
+    pub fn serve(self, stop: drain::Watch) -> BoxFuture<'static, Result<Ended>> {
+        Box::pin(self.live(stop))
+    }
+
+    async fn live(self, stop: drain::Watch) -> Result<Ended> {
         let Self { config, log, store } = self;
         let Store {
             commit,

@@ -15,6 +15,7 @@ mod wait;
 
 use config::{Config, Environment};
 use flags::Flags;
+use futures::future::LocalBoxFuture;
 use outrigger_component::registry::Registry;
 use outrigger_daemon::log::{self, Log};
 use outrigger_daemon::signals::Signals;
@@ -45,12 +46,21 @@ pub struct Wanted {
     pub hub_socket: Option<PathBuf>,
 }
 
-/// Runs a sidecar until it ends. `args` are without the program's name; `register` fills a registry for each life.
-pub async fn main(
+/// Fills a registry.
+pub type Register<'r> = &'r dyn Fn(&Wanted) -> Registry;
+
+/// Runs a sidecar until it ends. `args` are without the program's name; `register` is asked for each life.
+///
+/// Boxed and unnamed, or whoever calls this would compile the whole sidecar again.
+pub fn main<'r>(
     args: Vec<OsString>,
     environment: Environment,
-    register: impl Fn(&Wanted) -> Registry,
-) -> Exit {
+    register: Register<'r>,
+) -> LocalBoxFuture<'r, Exit> {
+    Box::pin(begin(args, environment, register))
+}
+
+async fn begin(args: Vec<OsString>, environment: Environment, register: Register<'_>) -> Exit {
     let flags = match Flags::parse_from_args(args.clone()) {
         Ok(flags) => flags,
         Err(error) if !error.use_stderr() => return Exit::Said(error.to_string()),
@@ -93,12 +103,7 @@ pub async fn main(
 }
 
 /// One life after the other: SIGHUP begins a new one in the same process.
-async fn lives(
-    args: Vec<OsString>,
-    environment: &Environment,
-    register: impl Fn(&Wanted) -> Registry,
-    log: &Log,
-) -> Exit {
+async fn lives(args: Vec<OsString>, environment: &Environment, register: Register<'_>, log: &Log) -> Exit {
     let (stop, watch) = drain::channel();
     let (reload, reloads) = watch::channel(0);
     let tasks = Tasks::new(log, stop.clone());

@@ -23,7 +23,7 @@ pub(super) struct Endpoint {
     timeout: Duration,
     /// Makes connections; what the tasks of `client` run on ends with it.
     connector: tls::Connector,
-    client: tls::Web<Full<Bytes>>,
+    client: tls::Streaming<Full<Bytes>>,
 }
 
 /// Why a batch was not taken.

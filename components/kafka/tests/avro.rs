@@ -48,6 +48,8 @@ impl World {
             ("brokers", brokers.as_str()),
             ("authType", "none"),
             ("consumerGroup", group),
+            ("heartbeatInterval", "300ms"),
+            ("sessionTimeout", "6s"),
             ("initialOffset", "oldest"),
             ("schemaRegistryURL", &url),
         ];

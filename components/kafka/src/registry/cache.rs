@@ -14,6 +14,9 @@ const MOST: usize = 1000;
 /// How long a failure is remembered, so that what is tried again and again does not run over the registry.
 const REST: Duration = Duration::from_secs(1);
 
+/// How long a value that could not be asked for again counts on: a registry that is silent costs its patience each time.
+const STALE: Duration = Duration::from_secs(30);
+
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Lasts {
     Ever,
@@ -111,7 +114,7 @@ async fn ask<V>(
         }),
         (Err(failure), Some(value)) if failure.is_passing() => Ok(Found {
             value,
-            until: Some(Instant::now() + REST),
+            until: Some(Instant::now() + STALE),
         }),
         (Err(failure), _) => Err(failure),
     }

@@ -1,4 +1,4 @@
-use super::{Cache, Lasts, MOST, REST};
+use super::{Cache, Lasts, MOST, REST, STALE};
 use crate::failure::Failure;
 use outrigger_component::error::Kind;
 use std::cell::Cell;
@@ -71,7 +71,7 @@ async fn failures_rest_and_what_was_known_stays() {
         1,
         "the registry is away"
     );
-    advance(REST).await;
+    advance(STALE).await;
     assert_eq!(
         cache.get("k", lasts, async { Ok(2) }).await.unwrap(),
         2,

@@ -6,9 +6,7 @@
 use super::deliver;
 use crate::client::Client;
 use crate::consumer::Received;
-use crate::failure::Failure;
 use crate::headers::Headers;
-use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use outrigger_component::pubsub::{Delivery, Outcome};
@@ -25,12 +23,32 @@ pub(super) fn deliveries(
     let complaints = Arc::new(Complaints::default());
     let read = move |received: Received| {
         let (client, complaints) = (Arc::clone(&client), Arc::clone(&complaints));
+        let (partition, offset) = (received.partition, received.message.offset);
+        let value = received.message.record.value.clone();
+        let data = Headers::data(&received.message);
+        // From here on it gives itself back if the subscription ends meanwhile.
+        let mut delivery = deliver(&client.headers, received, data);
         async move {
-            let data = match received.message.record.value.clone() {
-                Some(value) => client.values.decode(value).await,
-                None => Ok(Headers::data(&received.message)),
+            let Some(value) = value else {
+                return Some(delivery);
             };
-            settled(received, data, &client, &complaints)
+            match client.values.decode(value).await {
+                Ok(data) => {
+                    delivery.message.data = data;
+                    Some(delivery)
+                }
+                Err(failure) => {
+                    if complaints.is_new(partition, offset) {
+                        client.log.error(format_args!(
+                            "message {offset} of partition {partition} of topic {} cannot be read and is not delivered: \
+                             {failure}",
+                            delivery.message.topic
+                        ));
+                    }
+                    delivery.settle(Outcome::Nack);
+                    None
+                }
+            }
         }
     };
     // In order, which those of one partition are to keep.
@@ -38,35 +56,13 @@ pub(super) fn deliveries(
     read.filter_map(std::future::ready).boxed()
 }
 
-fn settled(
-    received: Received,
-    data: Result<Bytes, Failure>,
-    client: &Client,
-    complaints: &Complaints,
-) -> Option<Delivery> {
-    match data {
-        Ok(data) => Some(deliver(&client.headers, received, data)),
-        Err(failure) => {
-            if complaints.is_new(&received) {
-                client.log.error(format_args!(
-                    "message {} of partition {} of topic {} cannot be read and is not delivered: {failure}",
-                    received.message.offset, received.partition, received.topic
-                ));
-            }
-            received.outcomes.settle(received.token, Outcome::Nack);
-            None
-        }
-    }
-}
-
 /// The last message of each partition that could not be read: it is spoken of once, however often it is tried.
 #[derive(Default)]
 struct Complaints(Mutex<HashMap<i32, i64>>);
 
 impl Complaints {
-    fn is_new(&self, received: &Received) -> bool {
+    fn is_new(&self, partition: i32, offset: i64) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let offset = received.message.offset;
-        last.insert(received.partition, offset) != Some(offset)
+        last.insert(partition, offset) != Some(offset)
     }
 }

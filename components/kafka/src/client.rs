@@ -126,6 +126,7 @@ impl Client {
         );
         // Connections end with the last who uses them, and the cluster keeps one.
         self.cluster.close();
+        self.values.close();
         if let Err(unfinished) = self.tasks.join(FAREWELL).await {
             self.log.warn(format_args!(
                 "kafka: messages may be delivered again: {unfinished}"

@@ -7,7 +7,6 @@ pub mod etcd;
 pub mod kafka;
 mod life;
 pub mod mariadb;
-mod maven;
 pub mod memcached;
 pub mod mosquitto;
 pub mod nats;

@@ -1,8 +1,8 @@
 //! A schema registry that speaks Confluent's protocol: Apicurio (Maven Central; needs Java and Maven), keeping schemas in
 //! memory.
 
-use super::maven;
 use crate::client::Client;
+use crate::maven;
 use crate::port::Port;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};

@@ -1,7 +1,7 @@
 //! Zipkin itself (Maven Central; needs Java and Maven), keeping traces in memory.
 
-use super::maven;
 use crate::client::Client;
+use crate::maven;
 use crate::port::Port;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

@@ -28,6 +28,8 @@ pub(crate) struct Client {
     pub values: Values,
     pub spawner: Spawner,
     tasks: Tasks,
+    /// Connections to those who are asked over HTTP, for tokens and schemas. They are no work that closing waits for.
+    _asking: Tasks,
     pub log: Log,
 }
 
@@ -39,7 +41,8 @@ impl Client {
     pub(crate) async fn connect(settings: Settings, log: &Log) -> Result<Self> {
         let tasks = Tasks::new(log, drain::channel().0);
         let spawner = tasks.spawner();
-        let dialer = Dialer::new(&settings, &spawner);
+        let asking = Tasks::new(log, drain::channel().0);
+        let dialer = Dialer::new(&settings, &spawner, &asking.spawner());
         let cluster = Arc::new(Cluster::new(dialer, settings.brokers, settings.metadata_timeout));
         cluster.learn(&[]).await?;
         let (producer, producing) = Producer::new(
@@ -78,9 +81,10 @@ impl Client {
                 escape: settings.escape_headers,
                 exclude: settings.exclude,
             },
-            values: Values::new(settings.values, &spawner),
+            values: Values::new(settings.values, &asking.spawner()),
             spawner,
             tasks,
+            _asking: asking,
             log: log.clone(),
         })
     }
@@ -126,7 +130,6 @@ impl Client {
         );
         // Connections end with the last who uses them, and the cluster keeps one.
         self.cluster.close();
-        self.values.close();
         if let Err(unfinished) = self.tasks.join(FAREWELL).await {
             self.log.warn(format_args!(
                 "kafka: messages may be delivered again: {unfinished}"

@@ -60,9 +60,10 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    pub(crate) fn new(settings: &Settings, spawner: &Spawner) -> Self {
+    /// Connections to brokers are tasks of `spawner`, those for tokens of `asking`.
+    pub(crate) fn new(settings: &Settings, spawner: &Spawner, asking: &Spawner) -> Self {
         let tokens = match &settings.login {
-            Login::Token(settings) => Some(Tokens::new((**settings).clone(), spawner)),
+            Login::Token(settings) => Some(Tokens::new((**settings).clone(), asking)),
             _ => None,
         };
         Self {

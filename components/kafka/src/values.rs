@@ -8,7 +8,6 @@ use crate::failure::Failure;
 use crate::registry::{self, Registry};
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use outrigger_daemon::tasks::Spawner;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) const VALUE_SCHEMA_TYPE: &str = "valueSchemaType";
 const MAGIC: u8 = 0;
@@ -44,17 +43,14 @@ pub(crate) struct Settings {
 }
 
 pub(crate) struct Values {
-    /// `None` if there is none, or once it is closed.
-    registry: Mutex<Option<Arc<Registry>>>,
+    registry: Option<Registry>,
     json: Json,
 }
 
 impl Values {
     pub(crate) fn new(settings: Settings, spawner: &Spawner) -> Self {
-        let registry = settings.registry;
-        let registry = registry.map(|settings| Arc::new(Registry::new(settings, spawner)));
         Self {
-            registry: Mutex::new(registry),
+            registry: settings.registry.map(|settings| Registry::new(settings, spawner)),
             json: settings.json,
         }
     }
@@ -110,17 +106,8 @@ impl Values {
         Ok(json.into())
     }
 
-    /// Keeps no connection to the registry.
-    pub(crate) fn close(&self) {
-        drop(self.held().take());
-    }
-
-    fn held(&self) -> MutexGuard<'_, Option<Arc<Registry>>> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn registry(&self) -> Result<Arc<Registry>, Failure> {
-        self.held().clone().ok_or_else(|| {
+    fn registry(&self) -> Result<&Registry, Failure> {
+        self.registry.as_ref().ok_or_else(|| {
             Failure::Invalid(format!(
                 "schema registry details not set: {VALUE_SCHEMA_TYPE} Avro needs metadata schemaRegistryURL"
             ))

@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod audit;
+pub mod broker;
 pub mod cache;
 pub mod client;
 pub mod conformance;
@@ -18,5 +19,6 @@ pub mod process;
 pub mod relay;
 pub mod servers;
 pub mod setup;
+pub mod store;
 pub mod stores;
 pub mod until;

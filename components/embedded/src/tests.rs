@@ -9,7 +9,7 @@ use outrigger_component::configuration::ConfigurationStore;
 use outrigger_component::error::{Kind, Result};
 use outrigger_component::lock::{LockStore, TryLock, Unlock, Unlocked};
 use outrigger_component::metadata::{self, Metadata};
-use outrigger_component::pubsub::{Delivery, Outcome, Outgoing, PubSub, Subscribe, Subscription};
+use outrigger_component::pubsub::{Outcome, Outgoing, PubSub};
 use outrigger_component::registry::Registry;
 use outrigger_component::resolver::{Instance, NameResolver, Target};
 use outrigger_component::setup::Setup;
@@ -19,6 +19,7 @@ use outrigger_daemon::log::{Config as LogConfig, Format, Level, Log, Output};
 use outrigger_daemon::tasks::{OnExit, Tasks};
 use outrigger_hub::config::Config;
 use outrigger_hub::{Hub, client};
+use outrigger_testkit::broker::{next, quiet, subscribe, text};
 use outrigger_testkit::conformance::{
     configuration as configuration_suite, lock as lock_suite, pubsub as pubsub_suite, state as state_suite,
 };
@@ -309,30 +310,6 @@ fn message(topic: &str, data: &str) -> Outgoing {
     }
 }
 
-async fn subscribe(broker: &pubsub::Broker) -> Subscription {
-    let subscribe = Subscribe {
-        topic: "t".to_owned(),
-        ..Subscribe::default()
-    };
-    broker.subscribe(subscribe).await.unwrap()
-}
-
-async fn next(subscription: &mut Subscription) -> Delivery {
-    timeout(SOON, subscription.deliveries.next())
-        .await
-        .expect("nothing came")
-        .expect("it ended")
-}
-
-async fn nothing(subscription: &mut Subscription) {
-    let more = timeout(Duration::from_millis(150), subscription.deliveries.next()).await;
-    assert!(more.is_err(), "{more:?}");
-}
-
-fn text(delivery: &Delivery) -> String {
-    String::from_utf8(delivery.message.data.to_vec()).unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_reach_every_group_once_and_come_again_until_settled() {
     let home = Home::start().await;
@@ -341,9 +318,9 @@ async fn messages_reach_every_group_once_and_come_again_until_settled() {
         .broker("billing", &[("prefetch", "2"), ("initialOffset", "newest")])
         .await;
     publisher.publish(message("t", "before")).await.unwrap();
-    let mut bills = subscribe(&billing).await;
+    let mut bills = subscribe(&billing, "t").await;
     let shipping = home.broker("shipping", &[]).await;
-    let mut parcels = subscribe(&shipping).await;
+    let mut parcels = subscribe(&shipping, "t").await;
     for n in 1..=5 {
         publisher.publish(message("t", &n.to_string())).await.unwrap();
     }
@@ -360,7 +337,7 @@ async fn messages_reach_every_group_once_and_come_again_until_settled() {
     // The other group began with its subscription, and has at most two unsettled.
     let (one, two) = (next(&mut bills).await, next(&mut bills).await);
     assert_eq!((text(&one), text(&two)), ("1".to_owned(), "2".to_owned()));
-    nothing(&mut bills).await;
+    quiet(&mut bills).await;
     one.settle(Outcome::Nack);
     two.settle(Outcome::Ack);
     let mut rest: Vec<String> = Vec::new();
@@ -371,8 +348,8 @@ async fn messages_reach_every_group_once_and_come_again_until_settled() {
     }
     rest.sort();
     assert_eq!(rest, ["1", "3", "4", "5"]);
-    nothing(&mut bills).await;
-    nothing(&mut parcels).await;
+    quiet(&mut bills).await;
+    quiet(&mut parcels).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -380,7 +357,7 @@ async fn a_subscription_outlives_the_hub_and_its_own_absence() {
     let home = Home::start().await;
     let publisher = home.broker("publisher", &[]).await;
     let billing = home.broker("billing", &[]).await;
-    let mut bills = subscribe(&billing).await;
+    let mut bills = subscribe(&billing, "t").await;
     for n in 1..=4 {
         publisher.publish(message("t", &n.to_string())).await.unwrap();
     }
@@ -394,7 +371,7 @@ async fn a_subscription_outlives_the_hub_and_its_own_absence() {
     publisher.publish(message("t", "5")).await.unwrap();
     let (four, five) = (next(&mut bills).await, next(&mut bills).await);
     assert_eq!([text(&three), text(&four), text(&five)], ["3", "4", "5"]);
-    nothing(&mut bills).await;
+    quiet(&mut bills).await;
     three.settle(Outcome::Ack);
     four.settle(Outcome::Ack);
     // Dropped with one unsettled: the group keeps that one, and collects on.
@@ -404,12 +381,12 @@ async fn a_subscription_outlives_the_hub_and_its_own_absence() {
     publisher.publish(message("t", "6")).await.unwrap();
     home.end().await;
     home.begin().await;
-    let mut bills = subscribe(&billing).await;
+    let mut bills = subscribe(&billing, "t").await;
     let (five, six) = (next(&mut bills).await, next(&mut bills).await);
     assert_eq!([text(&five), text(&six)], ["5", "6"]);
     five.settle(Outcome::Ack);
     six.settle(Outcome::Ack);
-    nothing(&mut bills).await;
+    quiet(&mut bills).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

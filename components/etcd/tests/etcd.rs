@@ -7,10 +7,10 @@ use outrigger_component::metadata::Metadata;
 use outrigger_component::registry::Registry;
 use outrigger_component::state::{Concurrency, Delete, Get, Item, KeysLike, Set, StateStore, Write};
 use outrigger_components_etcd::register;
-use outrigger_testkit::audit::Writes;
-use outrigger_testkit::conformance::state;
+use outrigger_testkit::conformance::state::{self, churn};
 use outrigger_testkit::servers::etcd::{Etcd, start};
 use outrigger_testkit::setup::setup;
+use outrigger_testkit::store::{get, of, set, text};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,27 +33,6 @@ async fn store(etcd: &Etcd, version: &str, metadata: &[(&str, &str)]) -> Arc<dyn
     let endpoint = etcd.endpoint();
     let metadata = [&[("endpoints", endpoint.as_str())], metadata].concat();
     build(version, &metadata).await.unwrap()
-}
-
-fn set(key: &str, value: &str) -> Set {
-    Set {
-        key: key.to_owned(),
-        value: value.as_bytes().to_vec().into(),
-        ..Set::default()
-    }
-}
-
-async fn get(store: &Arc<dyn StateStore>, key: &str) -> Option<Item> {
-    let get = Get {
-        key: key.to_owned(),
-        ..Get::default()
-    };
-    store.get(&get).await.unwrap()
-}
-
-async fn text(store: &Arc<dyn StateStore>, key: &str) -> Option<String> {
-    let item = get(store, key).await?;
-    Some(String::from_utf8(item.value.to_vec()).unwrap())
 }
 
 #[tokio::test]
@@ -86,7 +65,7 @@ async fn keys_and_values_are_laid_out_as_the_reference_does() {
     let stamped = store(&etcd, "v2", &[("keyPrefixPath", "dapr")]).await;
     let root = store(&etcd, "", &[]).await;
     plain.set(set("app||a", "1")).await.unwrap();
-    assert_eq!(text(&root, "app||a").await, None, "root keys begin with a slash");
+    assert_eq!(text(&*root, "app||a").await, None, "root keys begin with a slash");
     let nested = store(&etcd, "v1", &[("keyPrefixPath", "")]).await;
     nested.set(set("x", "2")).await.unwrap();
     let found = nested
@@ -119,10 +98,10 @@ async fn tags_of_64_writers() {
     let store = store(&etcd, "v2", &[]).await;
     store.set(set("n", "0")).await.unwrap();
     let add = async |store: &Arc<dyn StateStore>| loop {
-        let item = get(store, "n").await.unwrap();
-        let number: u64 = std::str::from_utf8(&item.value).unwrap().parse().unwrap();
+        let (number, tag) = get(&**store, "n").await.unwrap();
+        let number: u64 = number.parse().unwrap();
         let next = Set {
-            etag: item.etag,
+            etag: Some(tag),
             ..set("n", &(number + 1).to_string())
         };
         match store.set(next).await {
@@ -131,7 +110,7 @@ async fn tags_of_64_writers() {
         }
     };
     futures::future::join_all((0..WRITERS).map(|_| add(&store))).await;
-    assert_eq!(text(&store, "n").await.unwrap(), WRITERS.to_string());
+    assert_eq!(text(&*store, "n").await.unwrap(), WRITERS.to_string());
 
     // And of those who want to be the first, one is.
     let claim = async |number: usize| {
@@ -203,8 +182,8 @@ async fn transactions() {
             .starts_with("state etag not match for key=/k0: current="),
         "{error}"
     );
-    assert_eq!(text(&store, "x").await, None);
-    assert_eq!(text(&store, "k0").await.as_deref(), Some("v"));
+    assert_eq!(text(&*store, "x").await, None);
+    assert_eq!(text(&*store, "k0").await.as_deref(), Some("v"));
     let leases = post(&etcd, "/v3/lease/leases", "{}").await;
     assert!(leases.contains("header") && !leases.contains("ID"), "{leases}");
 }
@@ -266,7 +245,7 @@ async fn leases_end() {
     store.set(lasting("c", "2")).await.unwrap();
     store.set(lasting("c", "-1")).await.unwrap();
     let began = Instant::now();
-    while get(&store, "a").await.is_some() {
+    while get(&*store, "a").await.is_some() {
         assert!(
             began.elapsed() < Duration::from_secs(2) + LATE,
             "it should be gone"
@@ -279,56 +258,27 @@ async fn leases_end() {
         began.elapsed()
     );
     assert!(
-        get(&store, "b")
+        store
+            .get(&of("b"))
             .await
+            .unwrap()
             .unwrap()
             .metadata
             .get("ttlExpireTime")
             .is_some()
     );
-    assert!(get(&store, "c").await.unwrap().metadata.is_empty());
+    assert!(store.get(&of("c")).await.unwrap().unwrap().metadata.is_empty());
 }
 
-/// The server is killed while 16 writers write, and comes back: what was answered is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_loses_no_answered_write() {
     let Some(mut etcd) = start(&[]).await else { return };
     let store = store(&etcd, "v2", &[]).await;
-    let began = Instant::now();
-    let writer = async |key: String| {
-        let mut writes = Writes::default();
-        for number in 0_u64.. {
-            if began.elapsed() > Duration::from_secs(4) {
-                break;
-            }
-            match store.set(set(&key, &number.to_string())).await {
-                Ok(()) => writes.acknowledged(&key, number),
-                Err(error) => {
-                    assert!(error.is_retryable(), "{error}");
-                    writes.unknown(&key, number);
-                }
-            }
-        }
-        writes
-    };
-    let writers = futures::future::join_all((0..16).map(|number| writer(format!("k{number}"))));
-    let killing = async {
-        for _ in 0..2 {
-            tokio::time::sleep(Duration::from_millis(800)).await;
-            etcd.kill();
-            etcd.restart().await;
-        }
-    };
-    let (all, ()) = tokio::join!(writers, killing);
-    let mut wrong = Vec::new();
-    for writes in &all {
-        assert_eq!(writes.count(), 1, "each writer wrote");
-        for key in writes.keys() {
-            let read = text(&store, key).await.map(|text| text.parse().unwrap());
-            wrong.extend(writes.wrong(key, read));
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong:?}");
+    churn::interrupted(&*store, 2, Duration::from_secs(30), async || {
+        etcd.kill();
+        etcd.restart().await;
+    })
+    .await;
 }
 
 /// Of several endpoints, those that are not there do no harm.
@@ -338,7 +288,7 @@ async fn other_endpoints_are_tried() {
     let endpoints = format!("127.0.0.1:1,http://127.0.0.1:2, {}", etcd.endpoint());
     let store = build("v1", &[("endpoints", &endpoints)]).await.unwrap();
     store.set(set("a", "1")).await.unwrap();
-    assert_eq!(text(&store, "a").await.as_deref(), Some("1"));
+    assert_eq!(text(&*store, "a").await.as_deref(), Some("1"));
     store.ping().await.unwrap();
 }
 
@@ -426,11 +376,11 @@ async fn logging_in() {
         Kind::PermissionDenied
     );
     let right = store_with("hunter2").await;
-    assert_eq!(text(&right, "a").await.as_deref(), Some("1"));
+    assert_eq!(text(&*right, "a").await.as_deref(), Some("1"));
     etcd.kill();
     etcd.restart().await;
     right.set(set("a", "4")).await.unwrap();
-    assert_eq!(text(&early, "a").await.as_deref(), Some("4"));
+    assert_eq!(text(&*early, "a").await.as_deref(), Some("4"));
 }
 
 /// TLS with client certificates; strangers and those who speak plainly are kept out.
@@ -584,7 +534,7 @@ async fn a_server_without_space() {
         for expected in ["database space exceeded", "--quota-backend-bytes"] {
             assert!(error.message.contains(expected), "{version}: {expected}: {error}");
         }
-        assert_eq!(text(&store, "absent").await, None);
+        assert_eq!(text(&*store, "absent").await, None);
         let delete = Delete {
             key: "k0".to_owned(),
             ..Delete::default()

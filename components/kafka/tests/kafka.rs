@@ -8,14 +8,14 @@ use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::RsaKeyPair;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD as BASE64};
-use futures::StreamExt;
 use futures::future::BoxFuture;
 use outrigger_component::binding::{InputBinding, OutputBinding};
 use outrigger_component::error::{Error, Kind};
 use outrigger_component::metadata::Metadata;
-use outrigger_component::pubsub::{Delivery, Entry, Outcome, Outgoing, PubSub, Subscribe, Subscription};
+use outrigger_component::pubsub::{Entry, Outcome, PubSub};
 use outrigger_component::registry::Registry;
 use outrigger_components_kafka::register;
+use outrigger_testkit::broker::{expect, message, message_with, next, subscribe, text};
 use outrigger_testkit::conformance::binding::{self, Ask};
 use outrigger_testkit::conformance::pubsub::churn::{self, Group};
 use outrigger_testkit::conformance::pubsub::{self, Nature, Order};
@@ -25,7 +25,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -50,41 +49,11 @@ async fn refused(metadata: &[(&str, &str)]) -> Error {
     try_broker(metadata).await.err().expect("refused")
 }
 
-fn message(topic: &str, content: &str, metadata: &[(&str, &str)]) -> Outgoing {
-    Outgoing {
-        topic: topic.to_owned(),
-        data: content.as_bytes().to_vec().into(),
-        metadata: metadata.iter().copied().collect(),
-        ..Outgoing::default()
-    }
-}
-
-async fn subscribe(broker: &Arc<dyn PubSub>, topic: &str) -> Subscription {
-    let subscribe = Subscribe {
-        topic: topic.to_owned(),
-        ..Subscribe::default()
-    };
-    broker.subscribe(subscribe).await.unwrap()
-}
-
-async fn next(subscription: &mut Subscription) -> Delivery {
-    timeout(SOON, subscription.deliveries.next())
-        .await
-        .expect("in time")
-        .expect("goes on")
-}
-
-fn text(delivery: &Delivery) -> String {
-    String::from_utf8(delivery.message.data.to_vec()).unwrap()
-}
-
 /// One message there and back.
 async fn round_trip(broker: &Arc<dyn PubSub>, topic: &str) {
-    let mut inbox = subscribe(broker, topic).await;
-    broker.publish(message(topic, topic, &[])).await.unwrap();
-    let delivery = next(&mut inbox).await;
-    assert_eq!(text(&delivery), topic);
-    delivery.settle(Outcome::Ack);
+    let mut inbox = subscribe(&**broker, topic).await;
+    broker.publish(message(topic, topic)).await.unwrap();
+    expect(&mut inbox, topic).await;
 }
 
 /// Refused messages keep their place in their partition.
@@ -122,24 +91,24 @@ async fn limits(kafka: &Kafka) {
     kafka.alter(&[&small[..], &["--add-config", "max.message.bytes=30000"]].concat());
     let broker = broker(&kafka.plain(), &[]).await;
     let error = broker
-        .publish(message("limits", &"x".repeat(40_000), &[]))
+        .publish(message("limits", &"x".repeat(40_000)))
         .await
         .unwrap_err();
     assert_eq!(error.kind, Kind::Exhausted, "{error:?}");
     for expected in ["topic limits", "MESSAGE_TOO_LARGE", "max.message.bytes"] {
         assert!(error.message.contains(expected), "{expected}: {error}");
     }
-    broker.publish(message("limits", "small", &[])).await.unwrap();
+    broker.publish(message("limits", "small")).await.unwrap();
 
     // Over ten seconds, as brokers count: more than that is answered late, and what comes behind it is read late.
     let clients = ["--entity-type", "clients", "--entity-default"];
     kafka.alter(&[&clients[..], &["--add-config", "producer_byte_rate=2000"]].concat());
     let began = Instant::now();
-    let many = (0..12).map(|_| broker.publish(message("limits", &"x".repeat(2_000), &[])));
+    let many = (0..12).map(|_| broker.publish(message("limits", &"x".repeat(2_000))));
     for published in futures::future::join_all(many).await {
         published.unwrap();
     }
-    broker.publish(message("limits", "behind", &[])).await.unwrap();
+    broker.publish(message("limits", "behind")).await.unwrap();
     let took = began.elapsed();
     assert!(
         took > Duration::from_millis(300),
@@ -204,7 +173,7 @@ async fn messages_and_partitions(kafka: &Kafka) {
     for compression in ["gzip", "snappy", "lz4", "zstd"] {
         let metadata = [("compression", compression), ("consumerGroup", compression)];
         let broker = broker(&kafka.plain(), &metadata).await;
-        let mut inbox = subscribe(&broker, "parts").await;
+        let mut inbox = subscribe(&*broker, "parts").await;
         let entries: Vec<Entry> = (0..50)
             .map(|number| Entry {
                 id: number.to_string(),
@@ -237,9 +206,9 @@ async fn messages_and_partitions(kafka: &Kafka) {
         broker.close().await;
     }
     let broker = broker(&kafka.plain(), &[("maxMessageBytes", "2000")]).await;
-    let mut inbox = subscribe(&broker, "parts").await;
+    let mut inbox = subscribe(&*broker, "parts").await;
     for number in ["0", "1", "2"] {
-        let chosen = message("parts", number, &[("partitionNumber", number)]);
+        let chosen = message_with("parts", number, &[("partitionNumber", number)]);
         broker.publish(chosen).await.unwrap();
         let delivery = next(&mut inbox).await;
         assert_eq!(delivery.message.metadata.get("__partition"), Some(number));
@@ -250,25 +219,22 @@ async fn messages_and_partitions(kafka: &Kafka) {
         (&"x".repeat(3000)[..], ("a", "b"), Kind::Exhausted),
     ] {
         let error = broker
-            .publish(message("parts", content, &[metadata]))
+            .publish(message_with("parts", content, &[metadata]))
             .await
             .unwrap_err();
         assert_eq!(error.kind, kind, "{error}");
     }
-    let error = broker
-        .publish(message("no/such name", "x", &[]))
-        .await
-        .unwrap_err();
+    let error = broker.publish(message("no/such name", "x")).await.unwrap_err();
     assert_eq!(error.kind, Kind::Invalid, "{error}");
     // A refused message holds up its own partition only.
     broker
-        .publish(message("parts", "bad", &[("partitionNumber", "0")]))
+        .publish(message_with("parts", "bad", &[("partitionNumber", "0")]))
         .await
         .unwrap();
     let bad = next(&mut inbox).await;
     for number in ["1", "2", "1", "2"] {
         broker
-            .publish(message("parts", number, &[("partitionNumber", number)]))
+            .publish(message_with("parts", number, &[("partitionNumber", number)]))
             .await
             .unwrap();
         let delivery = next(&mut inbox).await;
@@ -283,12 +249,12 @@ async fn messages_and_partitions(kafka: &Kafka) {
 async fn a_new_group_begins_where_it_is_told(kafka: &Kafka) {
     let plain = kafka.plain();
     let publisher = broker(&plain, &[]).await;
-    publisher.publish(message("begin", "old", &[])).await.unwrap();
+    publisher.publish(message("begin", "old")).await.unwrap();
     for (offset, expected) in [("oldest", "old"), ("newest", "new newest")] {
         let broker = broker(&plain, &[("consumerGroup", offset), ("initialOffset", offset)]).await;
-        let mut inbox = subscribe(&broker, "begin").await;
+        let mut inbox = subscribe(&*broker, "begin").await;
         publisher
-            .publish(message("begin", &format!("new {offset}"), &[]))
+            .publish(message("begin", &format!("new {offset}")))
             .await
             .unwrap();
         let first = next(&mut inbox).await;
@@ -296,15 +262,12 @@ async fn a_new_group_begins_where_it_is_told(kafka: &Kafka) {
         // Not settled: it comes again to whoever is next in the group.
         drop(inbox);
         drop(first);
-        let mut inbox = subscribe(&broker, "begin").await;
+        let mut inbox = subscribe(&*broker, "begin").await;
         assert_eq!(text(&next(&mut inbox).await), expected);
         broker.close().await;
     }
     publisher.close().await;
-    let closed = publisher
-        .publish(message("begin", "late", &[]))
-        .await
-        .unwrap_err();
+    let closed = publisher.publish(message("begin", "late")).await.unwrap_err();
     assert_eq!(closed.message, "component is closed");
 }
 

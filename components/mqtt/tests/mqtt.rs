@@ -7,9 +7,10 @@ use futures::future::BoxFuture;
 use outrigger_component::binding::{InputBinding, Invoke, OutputBinding};
 use outrigger_component::error::{Error, Kind};
 use outrigger_component::metadata::Metadata;
-use outrigger_component::pubsub::{Delivery, Outcome, Outgoing, PubSub, Subscribe, Subscription};
+use outrigger_component::pubsub::{Outcome, PubSub};
 use outrigger_component::registry::Registry;
 use outrigger_components_mqtt::register;
+use outrigger_testkit::broker::{expect, message, message_with, next, quiet, subscribe, text};
 use outrigger_testkit::conformance::pubsub::{Nature, churn};
 use outrigger_testkit::conformance::{binding, pubsub};
 use outrigger_testkit::pki::Pki;
@@ -47,48 +48,6 @@ async fn try_broker(url: &str, metadata: &Pairs<'_>) -> Result<Arc<dyn PubSub>, 
 
 async fn broker(url: &str, metadata: &Pairs<'_>) -> Arc<dyn PubSub> {
     try_broker(url, metadata).await.unwrap()
-}
-
-fn message(topic: &str, content: &str, metadata: &Pairs<'_>) -> Outgoing {
-    Outgoing {
-        topic: topic.to_owned(),
-        data: content.as_bytes().to_vec().into(),
-        metadata: Metadata::from_iter(metadata.iter().copied()),
-        ..Outgoing::default()
-    }
-}
-
-async fn subscribe(broker: &dyn PubSub, topic: &str) -> Subscription {
-    let subscribe = Subscribe {
-        topic: topic.to_owned(),
-        ..Subscribe::default()
-    };
-    broker.subscribe(subscribe).await.unwrap()
-}
-
-async fn next(subscription: &mut Subscription) -> Delivery {
-    tokio::time::timeout(Duration::from_secs(30), subscription.deliveries.next())
-        .await
-        .expect("in time")
-        .expect("goes on")
-}
-
-async fn quiet(subscription: &mut Subscription) {
-    if let Ok(delivery) =
-        tokio::time::timeout(Duration::from_millis(300), subscription.deliveries.next()).await
-    {
-        panic!("{delivery:?}");
-    }
-}
-
-fn text(delivery: &Delivery) -> String {
-    String::from_utf8(delivery.message.data.to_vec()).unwrap()
-}
-
-async fn expect(subscription: &mut Subscription, content: &str) {
-    let delivery = next(subscription).await;
-    assert_eq!(text(&delivery), content);
-    delivery.settle(Outcome::Ack);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -175,7 +134,7 @@ async fn wildcards_and_shares() {
     let mut level = subscribe(&*broker_one, "w/+/x").await;
     let mut below = subscribe(&*broker_one, "w/#").await;
     let mut exact = subscribe(&*broker_one, "w/a/x").await;
-    broker_two.publish(message("w/a/x", "1", &[])).await.unwrap();
+    broker_two.publish(message("w/a/x", "1")).await.unwrap();
     for inbox in [&mut level, &mut below, &mut exact] {
         let delivery = next(inbox).await;
         assert_eq!(
@@ -184,7 +143,7 @@ async fn wildcards_and_shares() {
         );
         delivery.settle(Outcome::Ack);
     }
-    broker_two.publish(message("w/b", "2", &[])).await.unwrap();
+    broker_two.publish(message("w/b", "2")).await.unwrap();
     expect(&mut below, "2").await;
     quiet(&mut level).await;
     quiet(&mut exact).await;
@@ -195,10 +154,7 @@ async fn wildcards_and_shares() {
     );
     for number in 0..20 {
         let content = number.to_string();
-        broker_two
-            .publish(message("jobs/a", &content, &[]))
-            .await
-            .unwrap();
+        broker_two.publish(message("jobs/a", &content)).await.unwrap();
     }
     let mut seen = Vec::new();
     while seen.len() < 20 {
@@ -221,17 +177,17 @@ async fn sessions_and_retained_messages() {
     let url = url(&server);
     let other = broker(&url, &[("consumerID", "other")]).await;
     other
-        .publish(message("kept", "last", &[("retain", "true")]))
+        .publish(message_with("kept", "last", &[("retain", "true")]))
         .await
         .unwrap();
     // Away, and remembered.
     let away = broker(&url, &[]).await;
     let mut inbox = subscribe(&*away, "t").await;
-    other.publish(message("t", "held", &[])).await.unwrap();
+    other.publish(message("t", "held")).await.unwrap();
     let held = next(&mut inbox).await;
     drop((inbox, held));
     away.close().await;
-    other.publish(message("t", "missed", &[])).await.unwrap();
+    other.publish(message("t", "missed")).await.unwrap();
     let back = broker(&url, &[]).await;
     let mut inbox = subscribe(&*back, "t").await;
     let mut contents = Vec::new();
@@ -257,30 +213,33 @@ async fn sessions_and_retained_messages() {
     let clean = [("cleanSession", "true"), ("consumerID", "clean")];
     let forgotten = broker(&url, &clean).await;
     drop(subscribe(&*forgotten, "c").await);
-    other.publish(message("c", "missed", &[])).await.unwrap();
+    other.publish(message("c", "missed")).await.unwrap();
     let mut inbox = subscribe(&*forgotten, "c").await;
     quiet(&mut inbox).await;
-    other.publish(message("c", "new", &[])).await.unwrap();
+    other.publish(message("c", "new")).await.unwrap();
     expect(&mut inbox, "new").await;
     // At most once.
     let careless = [("qos", "0"), ("consumerID", "careless")];
     let careless = broker(&url, &careless).await;
     let mut inbox = subscribe(&*careless, "q").await;
-    careless.publish(message("q", "once", &[])).await.unwrap();
+    careless.publish(message("q", "once")).await.unwrap();
     expect(&mut inbox, "once").await;
     for (topic, metadata, expected) in [
         ("", &[][..], "topic name is empty"),
         ("a/#", &[], "wildcards"),
         ("a", &[("retain", "perhaps")], "mqtt invalid retain perhaps"),
     ] {
-        let error = other.publish(message(topic, "x", metadata)).await.unwrap_err();
+        let error = other
+            .publish(message_with(topic, "x", metadata))
+            .await
+            .unwrap_err();
         assert!(
             error.kind == Kind::Invalid && error.message.contains(expected),
             "{error:?}"
         );
     }
     other.close().await;
-    let late = other.publish(message("t", "late", &[])).await.unwrap_err();
+    let late = other.publish(message("t", "late")).await.unwrap_err();
     assert_eq!(late.message, "component is closed");
 }
 
@@ -315,6 +274,7 @@ async fn nothing_is_lost() {
         nature: NATURE,
     };
     churn::interrupted(&group, 3_000, async {
+        // How long each lasts is the case.
         relay.cut();
         tokio::time::sleep(Duration::from_secs(2)).await;
         relay.heal();
@@ -334,11 +294,11 @@ async fn a_broker_that_forgot_everything() {
     };
     let broker = broker(&url(&server), &[]).await;
     let mut inbox = subscribe(&*broker, "t").await;
-    broker.publish(message("t", "1", &[])).await.unwrap();
+    broker.publish(message("t", "1")).await.unwrap();
     let held = next(&mut inbox).await;
     server.kill();
     let publishing = async {
-        let published = broker.publish(message("t", "2", &[])).await;
+        let published = broker.publish(message("t", "2")).await;
         published.unwrap();
     };
     let (_, ()) = tokio::join!(publishing, server.restart());
@@ -412,7 +372,7 @@ async fn passwords_and_certificates() {
     let safe = broker(&at, &trusted).await;
     let mut inbox = subscribe(&*safe, "t").await;
     let large = "x".repeat(300_000);
-    safe.publish(message("t", &large, &[])).await.unwrap();
+    safe.publish(message("t", &large)).await.unwrap();
     expect(&mut inbox, &large).await;
     for metadata in [&[][..], &trusted[..1], &[("caCert", Pki::new().root.as_str())]] {
         let error = try_broker(&at, metadata).await.err().expect("not let in");
@@ -452,11 +412,11 @@ async fn a_broker_that_takes_no_large_packets() {
         let metadata = [("qos", qos), ("consumerID", qos)];
         let broker = broker(&url(&server), &metadata).await;
         let mut inbox = subscribe(&*broker, qos).await;
-        broker.publish(message(qos, "before", &[])).await.unwrap();
+        broker.publish(message(qos, "before")).await.unwrap();
         expect(&mut inbox, "before").await;
         let (large, behind) = tokio::join!(
-            broker.publish(message(qos, &"x".repeat(5000), &[])),
-            broker.publish(message(qos, "behind", &[]))
+            broker.publish(message(qos, &"x".repeat(5000))),
+            broker.publish(message(qos, "behind"))
         );
         let error = large.unwrap_err();
         assert_eq!(error.kind, Kind::Exhausted, "{error:?}");

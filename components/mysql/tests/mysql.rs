@@ -1,19 +1,18 @@
 //! Against a real server; skipped loudly where none is installed.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
-
 use futures::future::join_all;
 use outrigger_component::binding::{Invoke, Output, OutputBinding};
 use outrigger_component::error::{Error, Kind, Result};
 use outrigger_component::metadata::Metadata;
 use outrigger_component::registry::Registry;
-use outrigger_component::state::{Get, KeysLike, Set, StateStore, Write};
+use outrigger_component::state::{KeysLike, Set, StateStore, Write};
 use outrigger_components_mysql::register;
-use outrigger_testkit::conformance::state;
+use outrigger_testkit::conformance::state::{self, churn};
 use outrigger_testkit::servers::mariadb::{Mariadb, PASSWORD, USER, start};
 use outrigger_testkit::setup::setup;
+use outrigger_testkit::store::{get, set};
+use outrigger_testkit::until::until;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 fn registry() -> Registry {
@@ -42,27 +41,6 @@ async fn binding(server: &Mariadb) -> Arc<dyn OutputBinding> {
         .build("mysql", "v1", setup(&[("url", &dsn)]))
         .await;
     built.unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn set(key: &str, value: &str) -> Set {
-    Set {
-        key: key.to_owned(),
-        value: value.as_bytes().to_vec().into(),
-        ..Set::default()
-    }
-}
-
-/// The value, the tag.
-async fn get(store: &Arc<dyn StateStore>, key: &str) -> Option<(String, String)> {
-    let get = Get {
-        key: key.to_owned(),
-        ..Get::default()
-    };
-    let item = store.get(&get).await.unwrap()?;
-    Some((
-        String::from_utf8(item.value.to_vec()).unwrap(),
-        item.etag.unwrap(),
-    ))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,7 +77,7 @@ async fn tables_are_laid_out_as_the_reference_does() {
     };
     store.set(json.clone()).await.unwrap();
     store.set(set("t", "text")).await.unwrap();
-    let (value, tag) = get(&store, "j").await.unwrap();
+    let (value, tag) = get(&*store, "j").await.unwrap();
     assert_eq!(value, "{\"b\":1, \"a\":2}");
     assert_eq!(
         server
@@ -113,12 +91,12 @@ async fn tables_are_laid_out_as_the_reference_does() {
     );
     server.sql("INSERT INTO mine.state (id, value, isbinary, eTag) VALUES ('theirs', '[1]', 0, 'x'), ('bytes', '\"/wA=\"', 1, 'y')").await;
     assert_eq!(
-        get(&store, "theirs").await.unwrap(),
+        get(&*store, "theirs").await.unwrap(),
         ("[1]".to_owned(), "x".to_owned())
     );
     store.set(set("J", "other")).await.unwrap();
     assert_eq!(
-        get(&store, "j").await.unwrap().0,
+        get(&*store, "j").await.unwrap().0,
         value,
         "keys differ by the case of letters"
     );
@@ -143,7 +121,10 @@ async fn older_tables_are_taken_over() {
         .await;
     let stores = join_all((0..4).map(|_| store(&server, &[]))).await;
     let store = &stores[0];
-    assert_eq!(get(store, "a").await.unwrap(), ("1".to_owned(), "e".to_owned()));
+    assert_eq!(
+        get(&**store, "a").await.unwrap(),
+        ("1".to_owned(), "e".to_owned())
+    );
     store
         .set(Set {
             etag: Some("e".to_owned()),
@@ -179,14 +160,9 @@ async fn the_expired_is_deleted_by_one() {
         .await
         .unwrap();
     stores[0].set(set("long", "1")).await.unwrap();
-    let gone = async {
-        while server.sql("SELECT count(*) FROM dapr_state_store.state").await != "1" {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(15), gone)
-        .await
-        .expect("the expired row is deleted");
+    let count = "SELECT count(*) FROM dapr_state_store.state";
+    let gone = async || server.sql(count).await == "1";
+    until("the expired row is deleted", Duration::from_secs(15), gone).await;
     assert_eq!(
         server.sql("SELECT id FROM dapr_state_store.dapr_metadata").await,
         "last-cleanup"
@@ -214,8 +190,8 @@ async fn transactions_collide() {
         outcome.unwrap_or_else(|error| panic!("{error}"));
     }
     assert_eq!(
-        get(&store, "a").await.unwrap().0,
-        get(&store, "b").await.unwrap().0,
+        get(&*store, "a").await.unwrap().0,
+        get(&*store, "b").await.unwrap().0,
         "the last wrote both"
     );
 }
@@ -227,57 +203,17 @@ async fn a_restart_under_load() {
         return;
     };
     let store = store(&server, &[("timeoutInSeconds", "5")]).await;
-    let stop = AtomicBool::new(false);
-    let writing = join_all((0..16).map(|writer| {
-        let (store, stop) = (&store, &stop);
-        async move {
-            let mut accepted = Vec::new();
-            let mut refused = 0_u32;
-            for number in 0.. {
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
-                let key = format!("{writer}-{number}");
-                match store.set(set(&key, "1")).await {
-                    Ok(()) => accepted.push(key),
-                    Err(error) => {
-                        assert!(error.is_retryable(), "{error:?}");
-                        refused += 1;
-                        tokio::time::sleep(Duration::from_millis(10)).await;
-                    }
-                }
-            }
-            (accepted, refused)
-        }
-    }));
-    let killing = async {
-        tokio::time::sleep(Duration::from_millis(700)).await;
+    let load = churn::interrupted(&*store, 1, Duration::from_secs(6), async || {
         server.kill();
+        // Nobody is to sleep through the gap.
         tokio::time::sleep(Duration::from_millis(100)).await;
         server.restart().await;
-        while store.set(set("after", "1")).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        stop.store(true, Ordering::Relaxed);
-    };
-    let (written, ()) = tokio::join!(writing, killing);
-    let mut count = 0;
-    for (keys, refused) in written {
-        assert!(refused > 0, "each writer has met the gap");
-        count += keys.len();
-        let gets: Vec<Get> = keys
-            .into_iter()
-            .map(|key| Get {
-                key,
-                ..Get::default()
-            })
-            .collect();
-        for (get, found) in gets.iter().zip(store.bulk_get(&gets).await.unwrap()) {
-            assert!(found.unwrap().is_some(), "{} was accepted", get.key);
-        }
-    }
-    assert!(count > 50, "{count} accepted");
+    })
+    .await;
+    assert!(
+        load.refused.iter().all(|refused| *refused > 0),
+        "each writer has met the gap: {load:?}"
+    );
 }
 
 #[tokio::test]
@@ -554,7 +490,7 @@ async fn a_server_that_has_no_more() {
     for other in others {
         other.close().await;
     }
-    assert_eq!(get(&store, "k").await.unwrap().0, "v");
+    assert_eq!(get(&*store, "k").await.unwrap().0, "v");
 
     let mut kept = 0;
     let error = loop {
@@ -566,6 +502,6 @@ async fn a_server_that_has_no_more() {
     };
     assert_eq!(error.kind, Kind::Exhausted, "{error:?}");
     assert!(kept > 0 && error.message.contains("is full"), "{error}");
-    assert_eq!(get(&store, "k").await.unwrap().0, "v");
+    assert_eq!(get(&*store, "k").await.unwrap().0, "v");
     store.close().await;
 }

@@ -17,7 +17,7 @@ mod tables;
 
 use outrigger_component::error::{Error, Result};
 use outrigger_component::registry::Registry;
-use outrigger_component::state::{Get, Set, StateStore};
+use outrigger_component::state::StateStore;
 use outrigger_components_postgresql::register;
 use outrigger_testkit::servers::postgresql::Postgresql;
 use outrigger_testkit::setup::setup;
@@ -44,23 +44,4 @@ async fn store(server: &Postgresql, version: &str, metadata: &[(&str, &str)]) ->
     try_store(version, &metadata)
         .await
         .unwrap_or_else(|error| panic!("{version}: {error}"))
-}
-
-fn set(key: &str, value: &str) -> Set {
-    Set {
-        key: key.to_owned(),
-        value: value.as_bytes().to_vec().into(),
-        ..Set::default()
-    }
-}
-
-/// The value, the tag.
-async fn get(store: &Arc<dyn StateStore>, key: &str) -> Option<(String, String)> {
-    let get = Get {
-        key: key.to_owned(),
-        ..Get::default()
-    };
-    let item = store.get(&get).await.unwrap()?;
-    let value = String::from_utf8(item.value.to_vec()).unwrap();
-    Some((value, item.etag.unwrap()))
 }

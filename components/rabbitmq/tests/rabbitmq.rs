@@ -8,9 +8,10 @@ use futures::future::BoxFuture;
 use outrigger_component::binding::{InputBinding, Invoke, OutputBinding};
 use outrigger_component::error::{Error, Kind};
 use outrigger_component::metadata::Metadata;
-use outrigger_component::pubsub::{Delivery, Outcome, Outgoing, PubSub, Subscribe, Subscription};
+use outrigger_component::pubsub::{Outcome, PubSub, Subscribe, Subscription};
 use outrigger_component::registry::Registry;
 use outrigger_components_rabbitmq::register;
+use outrigger_testkit::broker::{expect, message, message_with, next, quiet, subscribe, text, to};
 use outrigger_testkit::conformance::pubsub::{Nature, churn};
 use outrigger_testkit::conformance::{binding, pubsub};
 use outrigger_testkit::pki::Pki;
@@ -74,55 +75,13 @@ async fn input(uri: &str, metadata: &Pairs<'_>) -> Arc<dyn InputBinding> {
     input.unwrap()
 }
 
-fn message(topic: &str, content: &str, metadata: &Pairs<'_>) -> Outgoing {
-    Outgoing {
-        topic: topic.to_owned(),
-        data: content.as_bytes().to_vec().into(),
-        metadata: Metadata::from_iter(metadata.iter().copied()),
-        ..Outgoing::default()
-    }
-}
-
-async fn try_subscribe(
-    broker: &dyn PubSub,
-    topic: &str,
-    metadata: &Pairs<'_>,
-) -> Result<Subscription, Error> {
+/// With metadata of the subscription.
+async fn subscribe_with(broker: &dyn PubSub, topic: &str, metadata: &Pairs<'_>) -> Subscription {
     let subscribe = Subscribe {
-        topic: topic.to_owned(),
         metadata: Metadata::from_iter(metadata.iter().copied()),
-        batch: 0,
+        ..to(topic)
     };
-    broker.subscribe(subscribe).await
-}
-
-async fn subscribe(broker: &dyn PubSub, topic: &str, metadata: &Pairs<'_>) -> Subscription {
-    try_subscribe(broker, topic, metadata).await.unwrap()
-}
-
-async fn next(subscription: &mut Subscription) -> Delivery {
-    tokio::time::timeout(Duration::from_secs(30), subscription.deliveries.next())
-        .await
-        .expect("in time")
-        .expect("goes on")
-}
-
-async fn quiet(subscription: &mut Subscription) {
-    if let Ok(delivery) =
-        tokio::time::timeout(Duration::from_millis(300), subscription.deliveries.next()).await
-    {
-        panic!("{delivery:?}");
-    }
-}
-
-fn text(delivery: &Delivery) -> String {
-    String::from_utf8(delivery.message.data.to_vec()).unwrap()
-}
-
-async fn expect(subscription: &mut Subscription, content: &str) {
-    let delivery = next(subscription).await;
-    assert_eq!(text(&delivery), content);
-    delivery.settle(Outcome::Ack);
+    broker.subscribe(subscribe).await.unwrap()
 }
 
 /// All that needs one server which nobody disturbs.
@@ -168,8 +127,8 @@ async fn as_the_reference(server: &RabbitMq, uri: &str) {
         ("maxPriority", "4"),
         ("singleActiveConsumer", "true"),
     ];
-    let _inbox = subscribe(&*safe, "layout", &keys).await;
-    let _quorum = subscribe(&*safe, "quorum", &[("queueType", "quorum"), ("queueName", "q")]).await;
+    let _inbox = subscribe_with(&*safe, "layout", &keys).await;
+    let _quorum = subscribe_with(&*safe, "quorum", &[("queueType", "quorum"), ("queueName", "q")]).await;
     let queues = server.control(&["list_queues", "name", "durable", "auto_delete", "arguments"]);
     let line = |name: &str| {
         let found = queues.lines().find(|line| line.split('\t').next() == Some(name));
@@ -224,7 +183,7 @@ async fn time_to_live_and_priority(uri: &str) {
     )
     .await;
     let keys = [("routingKey", "k"), ("maxPriority", "5")];
-    drop(subscribe(&*safe, "prio", &keys).await);
+    drop(subscribe_with(&*safe, "prio", &keys).await);
     for (content, metadata) in [
         ("low", &[("routingKey", "k"), ("priority", "1")][..]),
         ("high", &[("routingKey", "k"), ("priority", "5")]),
@@ -234,10 +193,13 @@ async fn time_to_live_and_priority(uri: &str) {
         ),
         ("nobody's", &[("routingKey", "other")]),
     ] {
-        safe.publish(message("prio", content, metadata)).await.unwrap();
+        safe.publish(message_with("prio", content, metadata))
+            .await
+            .unwrap();
     }
+    // Four times as long as "gone" may live.
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let mut inbox = subscribe(&*safe, "prio", &keys).await;
+    let mut inbox = subscribe_with(&*safe, "prio", &keys).await;
     expect(&mut inbox, "high").await;
     expect(&mut inbox, "low").await;
     quiet(&mut inbox).await;
@@ -246,31 +208,25 @@ async fn time_to_live_and_priority(uri: &str) {
 /// Refused for good: to the dead-letter queue. Given back: to the queue, even so.
 async fn refused(uri: &str) {
     let dead_letters = broker(uri, &[SAFE, &[("enableDeadLetter", "true")]].concat()).await;
-    let mut inbox = subscribe(&*dead_letters, "refused", &[]).await;
+    let mut inbox = subscribe(&*dead_letters, "refused").await;
     let letters = broker(uri, SAFE).await;
-    let mut dead = subscribe(&*letters, "dlx-app-refused", &[]).await;
-    dead_letters
-        .publish(message("refused", "back", &[]))
-        .await
-        .unwrap();
+    let mut dead = subscribe(&*letters, "dlx-app-refused").await;
+    dead_letters.publish(message("refused", "back")).await.unwrap();
     drop(next(&mut inbox).await);
     expect(&mut inbox, "back").await;
-    dead_letters
-        .publish(message("refused", "bad", &[]))
-        .await
-        .unwrap();
+    dead_letters.publish(message("refused", "bad")).await.unwrap();
     next(&mut inbox).await.settle(Outcome::Nack);
     expect(&mut dead, "bad").await;
     quiet(&mut inbox).await;
     quiet(&mut dead).await;
     let drops = broker(uri, &[SAFE, &[("requeueInFailure", "false")]].concat()).await;
-    let mut inbox = subscribe(&*drops, "dropped", &[]).await;
-    drops.publish(message("dropped", "bad", &[])).await.unwrap();
+    let mut inbox = subscribe(&*drops, "dropped").await;
+    drops.publish(message("dropped", "bad")).await.unwrap();
     next(&mut inbox).await.settle(Outcome::Nack);
     quiet(&mut inbox).await;
     let careless = broker(uri, &[SAFE, &[("autoAck", "true")]].concat()).await;
-    let mut inbox = subscribe(&*careless, "careless", &[]).await;
-    careless.publish(message("careless", "lost", &[])).await.unwrap();
+    let mut inbox = subscribe(&*careless, "careless").await;
+    careless.publish(message("careless", "lost")).await.unwrap();
     next(&mut inbox).await.settle(Outcome::Nack);
     quiet(&mut inbox).await;
 }
@@ -281,14 +237,16 @@ async fn properties_reach_the_app(uri: &str) {
         &[SAFE, &[("publishMessagePropertiesToMetadata", "true")]].concat(),
     )
     .await;
-    let mut inbox = subscribe(&*open, "properties", &[]).await;
+    let mut inbox = subscribe(&*open, "properties").await;
     let said = [
         ("messageID", "m"),
         ("correlationID", "c"),
         ("type", "t"),
         ("contentType", "a/b"),
     ];
-    open.publish(message("properties", "x", &said)).await.unwrap();
+    open.publish(message_with("properties", "x", &said))
+        .await
+        .unwrap();
     let delivery = next(&mut inbox).await;
     let expected = [
         ("metadata.messageid", "m"),
@@ -307,16 +265,13 @@ async fn one_after_the_other(uri: &str) {
         (&[], 256),
     ] {
         let broker = broker(uri, metadata).await;
-        assert_eq!(
-            subscribe(&*broker, "concurrency", &[]).await.concurrency,
-            expected
-        );
+        assert_eq!(subscribe(&*broker, "concurrency").await.concurrency, expected);
     }
     // The window holds: the broker sends no more before something is settled.
     let narrow = broker(uri, &[SAFE, &[("prefetchCount", "2")]].concat()).await;
-    let mut inbox = subscribe(&*narrow, "narrow", &[]).await;
+    let mut inbox = subscribe(&*narrow, "narrow").await;
     for content in ["1", "2", "3"] {
-        narrow.publish(message("narrow", content, &[])).await.unwrap();
+        narrow.publish(message("narrow", content)).await.unwrap();
     }
     let held = [next(&mut inbox).await, next(&mut inbox).await];
     quiet(&mut inbox).await;
@@ -364,28 +319,28 @@ async fn wrong_settings(server: &RabbitMq, uri: &str) {
     let ((), outcome) = tokio::join!(answering, try_broker(&address, &[]));
     refused(outcome.err(), Kind::Invalid, &["does not speak AMQP"]);
     let safe = broker(uri, SAFE).await;
-    let _inbox = subscribe(&*safe, "declared", &[]).await;
+    let _inbox = subscribe(&*safe, "declared").await;
     let otherwise = broker(uri, &[SAFE, &[("exchangeKind", "direct")]].concat()).await;
     refused(
-        try_subscribe(&*otherwise, "declared", &[]).await.err(),
+        otherwise.subscribe(to("declared")).await.err(),
         Kind::Invalid,
         &["PRECONDITION_FAILED", "declared"],
     );
     refused(
-        otherwise.publish(message("declared", "x", &[])).await.err(),
+        otherwise.publish(message("declared", "x")).await.err(),
         Kind::Invalid,
         &["PRECONDITION_FAILED"],
     );
-    otherwise.publish(message("another", "x", &[])).await.unwrap();
+    otherwise.publish(message("another", "x")).await.unwrap();
     let long = "x".repeat(300);
     refused(
-        safe.publish(message(&long, "x", &[])).await.err(),
+        safe.publish(message(&long, "x")).await.err(),
         Kind::Invalid,
         &["255 bytes"],
     );
     safe.ping().await.unwrap();
     safe.close().await;
-    let late = safe.publish(message("declared", "late", &[])).await.unwrap_err();
+    let late = safe.publish(message("declared", "late")).await.unwrap_err();
     assert_eq!(late.message, "component is closed");
 }
 
@@ -466,7 +421,7 @@ async fn nothing_is_lost() {
     churn::slow(&group, 2_000, Duration::from_millis(5)).await;
     churn::parallel(&group, 64, 100).await;
     // An exchange without queues keeps nothing: there has been a subscriber before.
-    drop(subscribe(&*broker(&uri, SAFE).await, "churn-members", &[]).await);
+    drop(subscribe(&*broker(&uri, SAFE).await, "churn-members").await);
     churn::members(&group, Duration::from_secs(15)).await;
 
     let relay = Relay::start(server.host().parse().unwrap()).await;
@@ -478,6 +433,7 @@ async fn nothing_is_lost() {
         nature: NATURE,
     };
     churn::interrupted(&group, 3_000, async {
+        // How long each lasts is the case.
         relay.cut();
         tokio::time::sleep(Duration::from_secs(2)).await;
         relay.heal();
@@ -495,8 +451,8 @@ async fn what_was_deleted_comes_back() {
     let Some(server) = start(&[]).await else { return };
     let uri = server.uri();
     let safe = broker(&uri, SAFE).await;
-    let mut inbox = subscribe(&*safe, "t", &[]).await;
-    safe.publish(message("t", "1", &[])).await.unwrap();
+    let mut inbox = subscribe(&*safe, "t").await;
+    safe.publish(message("t", "1")).await.unwrap();
     expect(&mut inbox, "1").await;
     server.control(&[
         "eval",
@@ -516,7 +472,7 @@ async fn what_was_deleted_comes_back() {
     };
     let publishing = async {
         loop {
-            safe.publish(message("t", "2", &[])).await.unwrap();
+            safe.publish(message("t", "2")).await.unwrap();
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -551,9 +507,9 @@ async fn safe_connections() {
     let uri = format!("amqps://guest:guest@127.0.0.1:{}", port.number());
     let ca = ("caCert", pki.root.as_str());
     let safe = broker(&uri, &[SAFE, &[ca]].concat()).await;
-    let mut inbox = subscribe(&*safe, "t", &[]).await;
+    let mut inbox = subscribe(&*safe, "t").await;
     let large = "x".repeat(300_000);
-    safe.publish(message("t", &large, &[])).await.unwrap();
+    safe.publish(message("t", &large)).await.unwrap();
     expect(&mut inbox, &large).await;
     let with_certificate = [
         ca,

@@ -5,7 +5,8 @@ pub mod churn;
 mod inbox;
 mod shapes;
 
-use inbox::{Inbox, Sender, text};
+use crate::broker::text;
+use inbox::{Inbox, Sender};
 use outrigger_component::metadata::Metadata;
 use outrigger_component::pubsub::{Entry, Outcome, PubSub, Subscribe};
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,6 +2,7 @@
 
 mod bulk;
 mod cases;
+pub mod churn;
 mod races;
 mod values;
 

@@ -1,8 +1,9 @@
 //! Streams and accounts that are full.
 
-use super::server::{api, broker, build_store, expect, message, subscribe};
+use super::server::{api, broker, build_store};
 use outrigger_component::error::Kind;
 use outrigger_component::state::Set;
+use outrigger_testkit::broker::{expect, message, subscribe};
 use outrigger_testkit::servers::nats::start;
 use serde_json::{Value, json};
 
@@ -40,7 +41,7 @@ async fn full_streams_and_accounts() {
         }
         let name = topic.split('.').next().unwrap();
         api(&nats, &format!("STREAM.PURGE.{name}"), Value::Null).await;
-        let mut inbox = subscribe(&broker, topic).await.unwrap();
+        let mut inbox = subscribe(&*broker, topic).await;
         broker.publish(message(topic, "after")).await.unwrap();
         expect(&mut inbox, "after").await;
     }

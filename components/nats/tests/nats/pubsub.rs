@@ -1,6 +1,6 @@
 //! `pubsub.jetstream`.
 
-use super::server::{api, broker, build, expect, make_stream, message, next, subscribe, text};
+use super::server::{api, broker, build, make_stream};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::StreamExt;
@@ -8,6 +8,7 @@ use futures::future::FutureExt;
 use outrigger_component::error::Kind;
 use outrigger_component::pubsub::{Outcome, Outgoing};
 use outrigger_testkit::audit::Events;
+use outrigger_testkit::broker::{expect, message, next, subscribe, text, to};
 use outrigger_testkit::conformance::pubsub::{self, Nature, churn};
 use outrigger_testkit::relay::Relay;
 use outrigger_testkit::servers::nats::{Nats, start};
@@ -74,6 +75,7 @@ async fn a_killed_server_loses_nothing() {
     };
     churn::interrupted(&group, 10_016, async {
         nats.kill();
+        // Away long enough to be missed.
         tokio::time::sleep(Duration::from_secs(1)).await;
         nats.restart().await;
     })
@@ -93,6 +95,7 @@ async fn a_cut_connection_loses_nothing() {
         nature: NATURE,
     };
     churn::interrupted(&group, 2000, async {
+        // How long each lasts is the case.
         for _ in 0..3 {
             relay.cut();
             tokio::time::sleep(Duration::from_millis(700)).await;
@@ -163,7 +166,7 @@ async fn poison_and_slow_members() {
 async fn slow_apps_are_no_reason_to_deliver_again() {
     let Some(nats) = server().await else { return };
     let broker = broker(&nats.url(), &[("ackWait", "1s")]).await;
-    let mut inbox = subscribe(&broker, "t.slow").await.unwrap();
+    let mut inbox = subscribe(&*broker, "t.slow").await;
     assert_eq!(inbox.concurrency, 1);
     let mut events = Events::default();
     for number in 0..60 {
@@ -241,7 +244,7 @@ async fn messages_and_consumers_are_as_the_references() {
     let info = api(&nats, "STREAM.INFO.S", Value::Null).await;
     assert_eq!(info["state"]["messages"], 3, "the event was stored once");
 
-    let mut wild = subscribe(&broker, "t.a.*").await.unwrap();
+    let mut wild = subscribe(&*broker, "t.a.*").await;
     let config = &consumer(&nats, "app").await["config"];
     for (name, expected) in [
         ("deliver_group", json!("app")),
@@ -268,7 +271,7 @@ async fn messages_and_consumers_are_as_the_references() {
     let all = build(&[("natsURL", nats.url().as_str()), ("streamName", "S")])
         .await
         .unwrap();
-    let mut all = subscribe(&all, "t.a.b").await.unwrap();
+    let mut all = subscribe(&*all, "t.a.b").await;
     let delivery = next(&mut all).await;
     assert_eq!(
         (text(&delivery).as_str(), delivery.message.metadata.get("a")),
@@ -283,7 +286,7 @@ async fn messages_and_consumers_are_as_the_references() {
 async fn refused_messages_come_again_when_told() {
     let Some(nats) = server().await else { return };
     let broker = broker(&nats.url(), &[("backOff", "300ms,900ms"), ("maxDeliver", "3")]).await;
-    let mut inbox = subscribe(&broker, "t.x").await.unwrap();
+    let mut inbox = subscribe(&*broker, "t.x").await;
     broker.publish(message("t.x", "bad")).await.unwrap();
     let began = Instant::now();
     for (from, to) in [(0, 250), (280, 800), (1150, 2500)] {
@@ -309,8 +312,8 @@ async fn durable_consumers() {
     let alone = build(&[("natsURL", url.as_str()), ("durableName", "d")])
         .await
         .unwrap();
-    let mut first = subscribe(&alone, "t.1").await.unwrap();
-    let mut second = subscribe(&alone, "t.2").await.unwrap();
+    let mut first = subscribe(&*alone, "t.1").await;
+    let mut second = subscribe(&*alone, "t.2").await;
     alone.publish(message("t.1", "1")).await.unwrap();
     alone.publish(message("t.2", "2")).await.unwrap();
     expect(&mut first, "1").await;
@@ -323,11 +326,11 @@ async fn durable_consumers() {
     let other = build(&[("natsURL", url.as_str()), ("durableName", "d")])
         .await
         .unwrap();
-    let taken = subscribe(&other, "t.1").await.err().unwrap();
+    let taken = other.subscribe(to("t.1")).await.err().unwrap();
     assert_eq!(taken.kind, Kind::Unavailable, "{taken}");
     assert!(taken.message.contains("queueGroupName"), "{taken}");
     drop((first, second));
-    let mut third = subscribe(&other, "t.1").await.unwrap();
+    let mut third = subscribe(&*other, "t.1").await;
     alone.publish(message("t.1", "3")).await.unwrap();
     expect(&mut third, "3").await;
     let changed = build(&[
@@ -337,10 +340,10 @@ async fn durable_consumers() {
     ])
     .await
     .unwrap();
-    let differs = subscribe(&changed, "t.1").await.err().unwrap();
+    let differs = changed.subscribe(to("t.1")).await.err().unwrap();
     assert_eq!(differs.kind, Kind::Invalid, "{differs}");
     assert!(differs.message.contains("another maxDeliver"), "{differs}");
-    let nowhere = subscribe(&alone, "elsewhere").await.err().unwrap();
+    let nowhere = alone.subscribe(to("elsewhere")).await.err().unwrap();
     assert_eq!(nowhere.kind, Kind::NotFound, "{nowhere}");
     assert!(
         nowhere.message.contains("no stream matches subject elsewhere"),
@@ -367,7 +370,7 @@ async fn durable_consumers() {
 async fn a_lost_consumer_comes_back() {
     let Some(nats) = server().await else { return };
     let broker = broker(&nats.url(), &[("heartbeat", "200ms")]).await;
-    let mut inbox = subscribe(&broker, "t.x").await.unwrap();
+    let mut inbox = subscribe(&*broker, "t.x").await;
     for content in ["1", "2", "3"] {
         broker.publish(message("t.x", content)).await.unwrap();
     }
@@ -403,7 +406,7 @@ async fn other_acknowledgements() {
     ])
     .await
     .unwrap();
-    let mut inbox = subscribe(&all, "t.all").await.unwrap();
+    let mut inbox = subscribe(&*all, "t.all").await;
     for content in ["1", "2", "3"] {
         all.publish(message("t.all", content)).await.unwrap();
     }
@@ -429,7 +432,7 @@ async fn other_acknowledgements() {
     ])
     .await
     .unwrap();
-    let mut inbox = subscribe(&none, "t.none").await.unwrap();
+    let mut inbox = subscribe(&*none, "t.none").await;
     none.publish(message("t.none", "1")).await.unwrap();
     next(&mut inbox).await.settle(Outcome::Nack);
     none.publish(message("t.none", "2")).await.unwrap();

@@ -1,8 +1,7 @@
 //! What the tests share: components, and a look at the server as any other client has it.
 
-use futures::StreamExt;
 use outrigger_component::error::Error;
-use outrigger_component::pubsub::{Delivery, Outcome, Outgoing, PubSub, Subscribe, Subscription};
+use outrigger_component::pubsub::PubSub;
 use outrigger_component::registry::Registry;
 use outrigger_component::state::StateStore;
 use outrigger_components_nats::register;
@@ -10,7 +9,6 @@ use outrigger_testkit::servers::nats::Nats;
 use outrigger_testkit::setup::setup;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
 
 pub(crate) async fn build(metadata: &[(&str, &str)]) -> Result<Arc<dyn PubSub>, Error> {
     let mut registry = Registry::default();
@@ -70,37 +68,4 @@ pub(crate) async fn make_bucket(nats: &Nats, direct: bool) {
         "allow_rollup_hdrs": true, "deny_delete": true, "allow_direct": direct,
     });
     api(nats, "STREAM.CREATE.KV_B", stream).await;
-}
-
-pub(crate) fn message(topic: &str, content: &str) -> Outgoing {
-    Outgoing {
-        topic: topic.to_owned(),
-        data: content.as_bytes().to_vec().into(),
-        ..Outgoing::default()
-    }
-}
-
-pub(crate) async fn subscribe(broker: &Arc<dyn PubSub>, topic: &str) -> Result<Subscription, Error> {
-    let subscribe = Subscribe {
-        topic: topic.to_owned(),
-        ..Subscribe::default()
-    };
-    broker.subscribe(subscribe).await
-}
-
-pub(crate) async fn next(subscription: &mut Subscription) -> Delivery {
-    tokio::time::timeout(Duration::from_secs(20), subscription.deliveries.next())
-        .await
-        .expect("in time")
-        .expect("goes on")
-}
-
-pub(crate) fn text(delivery: &Delivery) -> String {
-    String::from_utf8(delivery.message.data.to_vec()).unwrap()
-}
-
-pub(crate) async fn expect(subscription: &mut Subscription, content: &str) {
-    let delivery = next(subscription).await;
-    assert_eq!(text(&delivery), content);
-    delivery.settle(Outcome::Ack);
 }

@@ -2,13 +2,13 @@
 
 use super::server::{api, build_store, make_bucket};
 use outrigger_component::error::Kind;
-use outrigger_component::state::{Consistency, Delete, Get, Set, StateStore};
-use outrigger_testkit::audit::Writes;
-use outrigger_testkit::conformance::state;
+use outrigger_component::state::{Consistency, Delete, Get, StateStore};
+use outrigger_testkit::conformance::state::{self, churn};
 use outrigger_testkit::servers::nats::{Nats, start};
+use outrigger_testkit::store::{of, set};
 use serde_json::json;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 async fn store(nats: &Nats) -> Arc<dyn StateStore> {
     build_store(&[("natsURL", nats.url().as_str()), ("bucket", "B")])
@@ -16,19 +16,10 @@ async fn store(nats: &Nats) -> Arc<dyn StateStore> {
         .unwrap()
 }
 
-fn set(key: &str, value: &str) -> Set {
-    Set {
-        key: key.to_owned(),
-        value: value.as_bytes().to_vec().into(),
-        ..Set::default()
-    }
-}
-
 async fn read(store: &Arc<dyn StateStore>, key: &str, consistency: Consistency) -> Option<String> {
     let get = Get {
-        key: key.to_owned(),
         consistency,
-        ..Get::default()
+        ..of(key)
     };
     let item = store.get(&get).await.unwrap()?;
     Some(String::from_utf8(item.value.to_vec()).unwrap())
@@ -92,49 +83,16 @@ async fn values_are_where_the_reference_has_them() {
     assert_eq!(read(&store, "app||theirs", Consistency::Strong).await, None);
 }
 
-/// The server is killed while 16 writers write, and comes back: what was answered is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_loses_no_answered_write() {
     let Some(mut nats) = start("").await else { return };
     make_bucket(&nats, true).await;
     let store = store(&nats).await;
-    let began = Instant::now();
-    let writer = async |key: String| {
-        let mut writes = Writes::default();
-        for number in 0_u64.. {
-            if began.elapsed() > Duration::from_secs(4) {
-                break;
-            }
-            match store.set(set(&key, &number.to_string())).await {
-                Ok(()) => writes.acknowledged(&key, number),
-                Err(error) => {
-                    assert!(error.is_retryable(), "{error}");
-                    writes.unknown(&key, number);
-                }
-            }
-        }
-        writes
-    };
-    let writers = futures::future::join_all((0..16).map(|number| writer(format!("k{number}"))));
-    let killing = async {
-        for _ in 0..2 {
-            tokio::time::sleep(Duration::from_millis(800)).await;
-            nats.kill();
-            nats.restart().await;
-        }
-    };
-    let (all, ()) = tokio::join!(writers, killing);
-    let mut wrong = Vec::new();
-    for writes in &all {
-        assert_eq!(writes.count(), 1, "each writer wrote");
-        for key in writes.keys() {
-            let value = read(&store, key, Consistency::Strong)
-                .await
-                .map(|text| text.parse().unwrap());
-            wrong.extend(writes.wrong(key, value));
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong:?}");
+    churn::interrupted(&*store, 2, Duration::from_secs(30), async || {
+        nats.kill();
+        nats.restart().await;
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use outrigger_component::error::{Error, Kind, Result};
 use outrigger_testkit::conformance::configuration;
 use outrigger_testkit::servers::postgresql::{Postgresql, start};
 use outrigger_testkit::setup::setup;
+use outrigger_testkit::until::until;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,14 +155,8 @@ async fn nothing_is_missed_while_the_connection_is_lost() {
     }
     drop(changes);
     drop(second);
-    let ended = async {
-        while server.sql(listening).await != "0" {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), ended)
-        .await
-        .expect("nobody listens any more");
+    let ended = async || server.sql(listening).await == "0";
+    until("nobody listens any more", Duration::from_secs(10), ended).await;
 }
 
 /// More comes at once than a watch keeps waiting: in the end it knows the last of each.

@@ -1,9 +1,10 @@
 //! A server that has no more: disk, connections.
 
-use super::{get, set, store, try_store};
+use super::{store, try_store};
 use outrigger_component::error::Kind;
 use outrigger_testkit::disk::Disk;
 use outrigger_testkit::servers::postgresql::{PASSWORD, start};
+use outrigger_testkit::store::{get, set};
 
 #[tokio::test]
 async fn a_full_disk() {
@@ -35,7 +36,7 @@ async fn a_full_disk() {
             assert!(error.message.contains(expected), "{version}: {expected}: {error}");
         }
         assert!(!error.message.contains(PASSWORD), "{error}");
-        assert_eq!(get(&store, "k").await.unwrap().0, "v", "{version}");
+        assert_eq!(get(&*store, "k").await.unwrap().0, "v", "{version}");
         // Somebody makes room.
         std::fs::remove_file(&ballast).unwrap();
         store.set(set("k", &incompressible(0))).await.unwrap();
@@ -92,7 +93,7 @@ async fn a_server_without_connections() {
         }
     };
     let again = tokio::time::timeout(std::time::Duration::from_secs(10), again).await;
-    assert_eq!(get(&again.expect("in time"), "k").await.unwrap().0, "v");
+    assert_eq!(get(&*again.expect("in time"), "k").await.unwrap().0, "v");
 }
 
 /// Half a mebibyte of text, another one for each number.

@@ -1,8 +1,10 @@
 //! How a server is reached, or is not.
 
-use super::{get, set, store, try_store};
+use super::{store, try_store};
 use outrigger_component::error::Kind;
 use outrigger_testkit::servers::postgresql::{PASSWORD, USER, start};
+use outrigger_testkit::store::{get, set};
+use outrigger_testkit::until::until;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
@@ -185,13 +187,7 @@ async fn connections_are_few_and_end() {
     let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'outrigger'";
     let open: u32 = server.sql(count).await.parse().unwrap();
     assert!((1..=3).contains(&open), "{open} connections");
-    let closed = async {
-        while server.sql(count).await != "0" {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), closed)
-        .await
-        .expect("unused connections are closed");
-    assert_eq!(get(&store, "k499").await.unwrap().0, "1");
+    let closed = async || server.sql(count).await == "0";
+    until("unused connections are closed", Duration::from_secs(10), closed).await;
+    assert_eq!(get(&*store, "k499").await.unwrap().0, "1");
 }

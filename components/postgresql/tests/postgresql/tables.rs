@@ -1,10 +1,12 @@
 //! What is in the tables: the reference's layout.
 
-use super::{get, set, store};
+use super::store;
 use outrigger_component::error::Kind;
 use outrigger_component::metadata::Metadata;
 use outrigger_component::state::{KeysLike, Set};
 use outrigger_testkit::servers::postgresql::start;
+use outrigger_testkit::store::{get, set};
+use outrigger_testkit::until::until;
 use std::time::Duration;
 
 /// COMPAT(components-contrib state/postgresql/v1).
@@ -43,7 +45,7 @@ async fn version_1_is_laid_out_as_the_reference_does() {
             .await,
         "j|{\"a\": \"x\", \"b\": 1}|f|t\nt|\"dGV4dA==\"|t|t"
     );
-    let first = get(&store, "j").await.unwrap();
+    let first = get(&*store, "j").await.unwrap();
     assert_eq!(
         first.1,
         server.sql("SELECT xmin FROM state WHERE key = 'j'").await
@@ -64,7 +66,7 @@ async fn version_1_is_laid_out_as_the_reference_does() {
     }
     // What the reference writes, we read.
     server.sql("INSERT INTO state (key, value, isbinary) VALUES ('theirs', '[1, 2]', false), ('bytes', '\"/wA=\"', true)").await;
-    assert_eq!(get(&store, "theirs").await.unwrap().0, "[1, 2]");
+    assert_eq!(get(&*store, "theirs").await.unwrap().0, "[1, 2]");
     let bytes = store
         .get(&outrigger_component::state::Get {
             key: "bytes".to_owned(),
@@ -107,7 +109,7 @@ async fn version_2_is_laid_out_as_the_reference_does() {
         })
         .await
         .unwrap();
-    let (value, tag) = get(&store, "j").await.unwrap();
+    let (value, tag) = get(&*store, "j").await.unwrap();
     assert_eq!(value, "{\"b\":1, \"a\":2}", "byte for byte");
     assert_eq!(
         server
@@ -137,7 +139,7 @@ async fn older_tables_are_taken_over() {
         )
         .await;
     let first = store(&server, "v1", &[]).await;
-    assert_eq!(get(&first, "a").await.unwrap().0, "2");
+    assert_eq!(get(&*first, "a").await.unwrap().0, "2");
     first.set(set("c", "3")).await.unwrap();
     assert_eq!(
         server.sql("SELECT key, row_id FROM state ORDER BY row_id").await,
@@ -172,7 +174,7 @@ async fn older_tables_are_taken_over() {
         )
         .await;
     let second = store(&server, "v2", &[("tablePrefix", "mine.")]).await;
-    assert_eq!(get(&second, "k").await.unwrap().0, "v");
+    assert_eq!(get(&*second, "k").await.unwrap().0, "v");
     second.set(set("k", "w")).await.unwrap();
     assert_eq!(
         server
@@ -240,14 +242,9 @@ async fn the_expired_is_deleted_by_one() {
             .await
             .unwrap();
         stores[0].set(set("long", "1")).await.unwrap();
-        let gone = async {
-            while server.sql(&format!("SELECT count(*) FROM {table}")).await != "1" {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), gone)
-            .await
-            .expect("the expired row is deleted");
+        let count = format!("SELECT count(*) FROM {table}");
+        let gone = async || server.sql(&count).await == "1";
+        until("the expired row is deleted", Duration::from_secs(10), gone).await;
         let seen = server.sql(&format!("SELECT now() - value::timestamptz < interval '3 seconds' FROM dapr_metadata WHERE key = '{key}'")).await;
         assert_eq!(seen, "t", "{key}");
         // Somebody has just done it: all others leave it.
@@ -258,10 +255,11 @@ async fn the_expired_is_deleted_by_one() {
     server.sql("INSERT INTO dapr_metadata VALUES ('last-cleanup', (now() + interval '1 hour')::text) ON CONFLICT (key) DO UPDATE SET value = excluded.value").await;
     server.sql("INSERT INTO state (key, value, isbinary, expiredate) VALUES ('stays', '1', false, now() - interval '1 day')").await;
     let late = store(&server, "v1", &[("cleanupInterval", "1s")]).await;
+    // Two intervals in which nothing is deleted.
     tokio::time::sleep(Duration::from_millis(2500)).await;
     assert_eq!(
         server.sql("SELECT count(*) FROM state WHERE key = 'stays'").await,
         "1"
     );
-    assert_eq!(get(&late, "stays").await, None);
+    assert_eq!(get(&*late, "stays").await, None);
 }

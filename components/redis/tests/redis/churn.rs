@@ -43,6 +43,7 @@ async fn a_connection_that_is_cut() {
     };
     let cut = async {
         relay.cut();
+        // Longer than a message may be held unanswered.
         tokio::time::sleep(Duration::from_secs(10)).await;
         relay.heal();
     };

@@ -1,14 +1,16 @@
 //! Three masters that share the keys, and the replica of one.
 
-use crate::support::{build, get, message, quick, refused, set, subscribe, take};
+use crate::support::{build, quick, refused, take};
 use futures::{FutureExt as _, StreamExt as _};
 use outrigger_component::configuration::Get;
 use outrigger_component::error::Kind;
 use outrigger_component::state::{Consistency, KeysLike, Set, Write};
 use outrigger_testkit::audit::Writes;
+use outrigger_testkit::broker::{message, subscribe};
 use outrigger_testkit::conformance::pubsub::churn;
 use outrigger_testkit::conformance::{pubsub, state};
 use outrigger_testkit::servers::redis::{Cluster, cluster, start};
+use outrigger_testkit::store::{get, set};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -46,7 +48,7 @@ async fn keys_are_spread_and_found() {
         store.set(strong).await.unwrap();
     }
     for key in &keys {
-        assert_eq!(get(&store, key).await.unwrap().0, *key);
+        assert_eq!(get(&*store, key).await.unwrap().0, *key);
     }
     for node in &cluster.nodes {
         let count: usize = node.raw("DBSIZE").await.trim_start_matches(':').parse().unwrap();
@@ -71,7 +73,7 @@ async fn moving_slots_are_followed() {
     let hosts = hosts(&cluster);
     let store = build::store(&[("redisHost", &hosts), ("redisType", "cluster")]).await;
     let broker = build::broker(&quick(&hosts, &[("redisType", "cluster")])).await;
-    let mut inbox = subscribe(&broker, "{foo}topic").await;
+    let mut inbox = subscribe(&*broker, "{foo}topic").await;
     store.set(set("{foo}old", "1")).await.unwrap();
     broker.publish(message("{foo}topic", "one")).await.unwrap();
     take(&mut inbox, ["one".to_owned()].into()).await;
@@ -97,8 +99,8 @@ async fn moving_slots_are_followed() {
     );
     // New keys are asked of the one to come, old ones are still where they were.
     store.set(set("{foo}new", "2")).await.unwrap();
-    assert_eq!(get(&store, "{foo}new").await.unwrap().0, "2");
-    assert_eq!(get(&store, "{foo}old").await.unwrap().0, "1");
+    assert_eq!(get(&*store, "{foo}new").await.unwrap().0, "2");
+    assert_eq!(get(&*store, "{foo}old").await.unwrap().0, "1");
     let (_, port) = to
         .host()
         .rsplit_once(':')
@@ -112,7 +114,7 @@ async fn moving_slots_are_followed() {
             "+OK"
         );
     }
-    assert_eq!(get(&store, "{foo}old").await.unwrap().0, "1");
+    assert_eq!(get(&*store, "{foo}old").await.unwrap().0, "1");
     store.set(set("{foo}old", "3")).await.unwrap();
     assert_eq!(to.raw("HGET {foo}old data").await, "$1 3");
     broker.publish(message("{foo}topic", "two")).await.unwrap();
@@ -142,7 +144,7 @@ async fn a_node_that_dies_comes_back() {
     tokio::time::timeout(Duration::from_secs(20), writing)
         .await
         .expect("it is back");
-    assert_eq!(get(&store, "{foo}k").await.unwrap().0, "3");
+    assert_eq!(get(&*store, "{foo}k").await.unwrap().0, "3");
 }
 
 /// The process of a master dies under load, and its replica takes its place: what was published, and what was written with
@@ -200,7 +202,7 @@ async fn a_replica_takes_the_place_of_its_master() {
     tokio::join!(writing, promoting);
     assert_eq!(writes.count(), 10);
     for key in writes.keys() {
-        let read = get(&store, key).await.map(|(value, _)| value.parse().unwrap());
+        let read = get(&*store, key).await.map(|(value, _)| value.parse().unwrap());
         assert_eq!(writes.wrong(key, read), None);
     }
 }

@@ -1,11 +1,13 @@
 //! Servers that take no more: out of memory, unable to save, a replica. Each says what it is, and is used again as soon
 //! as it takes something.
 
-use crate::support::{build, get, message, quick, set, subscribe, take};
+use crate::support::{build, quick, take};
 use outrigger_component::error::{Error, Kind};
 use outrigger_component::pubsub::PubSub;
 use outrigger_component::state::StateStore;
+use outrigger_testkit::broker::{message, subscribe};
 use outrigger_testkit::servers::redis::{Redis, start};
+use outrigger_testkit::store::{get, set};
 use std::sync::Arc;
 
 /// What a write and a publish that are refused say.
@@ -20,7 +22,7 @@ async fn refused(redis: &Redis, broken: impl AsyncFnOnce(), mended: impl AsyncFn
     let store: Arc<dyn StateStore> =
         build::store(&[&[("redisHost", host.as_str())], &secret[..]].concat()).await;
     let broker: Arc<dyn PubSub> = build::broker(&quick(&host, &secret)).await;
-    let mut inbox = subscribe(&broker, "t").await;
+    let mut inbox = subscribe(&*broker, "t").await;
     store.set(set("k", "before")).await.unwrap();
     broker.publish(message("t", "before")).await.unwrap();
     broken().await;
@@ -28,13 +30,13 @@ async fn refused(redis: &Redis, broken: impl AsyncFnOnce(), mended: impl AsyncFn
         store.set(set("k", "refused")).await.unwrap_err(),
         broker.publish(message("t", "refused")).await.unwrap_err(),
     ];
-    assert_eq!(get(&store, "k").await.unwrap().0, "before");
+    assert_eq!(get(&*store, "k").await.unwrap().0, "before");
     mended().await;
     store.set(set("k", "after")).await.unwrap();
     broker.publish(message("t", "after")).await.unwrap();
     // A group writes down who has what, so that one who cannot write cannot deliver, either.
     take(&mut inbox, ["before", "after"].map(str::to_owned).into()).await;
-    assert_eq!(get(&store, "k").await.unwrap().0, "after");
+    assert_eq!(get(&*store, "k").await.unwrap().0, "after");
     for error in &errors {
         assert!(!error.message.contains("hunter2"), "{error}");
     }

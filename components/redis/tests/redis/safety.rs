@@ -1,11 +1,12 @@
 //! TLS, users, and peers that are not what was expected.
 
 use crate::others::configuration_conforms;
-use crate::support::{build, get, quick, refused, set};
+use crate::support::{build, quick, refused};
 use outrigger_component::error::Kind;
 use outrigger_testkit::conformance::{lock, pubsub, state};
 use outrigger_testkit::pki::Pki;
 use outrigger_testkit::servers::redis::{start, start_tls};
+use outrigger_testkit::store::{get, set};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -50,7 +51,7 @@ async fn certificates_are_checked_on_both_sides() {
     let root = ("caCert", pki.root.as_str());
     let store = build::store(&[&base[..], &ours, &[root]].concat()).await;
     store.set(set("k", "v")).await.unwrap();
-    assert!(get(&store, "k").await.is_some());
+    assert!(get(&*store, "k").await.is_some());
     let careless = [&base[..], &ours, &[("insecureSkipTLSVerify", "true")]].concat();
     build::store(&careless).await;
 
@@ -133,7 +134,7 @@ async fn users_may_do_what_they_may() {
     ];
     let store = build::store(&ann).await;
     store.set(set("app||k", "v")).await.unwrap();
-    assert!(get(&store, "app||k").await.is_some());
+    assert!(get(&*store, "app||k").await.is_some());
     let error = store.set(set("other", "v")).await.unwrap_err();
     assert_eq!(error.kind, Kind::PermissionDenied, "{error:?}");
 

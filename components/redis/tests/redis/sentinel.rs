@@ -1,9 +1,12 @@
 //! A master that Sentinels watch, and its failover.
 
-use crate::support::{build, message, quick, refused, set, subscribe, take};
+use crate::support::{build, quick, refused, take};
 use outrigger_component::error::Kind;
 use outrigger_component::state::{Consistency, Get, Set};
+use outrigger_testkit::broker::{message, subscribe};
 use outrigger_testkit::servers::redis::watched;
+use outrigger_testkit::store::set;
+use outrigger_testkit::until::until;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -24,7 +27,7 @@ async fn a_failover_is_followed_and_loses_nothing_strong() {
     let store = build::store(&metadata).await;
     let locks = build::locks(&metadata).await;
     let broker = build::broker(&quick(&hosts, &metadata[1..])).await;
-    let mut inbox = subscribe(&broker, "t").await;
+    let mut inbox = subscribe(&*broker, "t").await;
     broker.publish(message("t", "before")).await.unwrap();
     take(&mut inbox, ["before".to_owned()].into()).await;
 
@@ -49,9 +52,8 @@ async fn a_failover_is_followed_and_loses_nothing_strong() {
         written
     };
     let killing = async {
-        while count.load(Ordering::Relaxed) < 100 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let written = async || count.load(Ordering::Relaxed) >= 100;
+        until("writes are accepted", Duration::from_secs(20), written).await;
         servers.master.kill();
         let began = Instant::now();
         // The first write that is taken after the kill is taken by the new master.

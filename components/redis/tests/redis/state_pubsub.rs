@@ -1,13 +1,15 @@
 //! State and pub/sub on one server.
 
-use crate::support::{build, get, message, next, quick, registry, set, subscribe, text};
+use crate::support::{build, quick, registry};
 use futures::StreamExt as _;
 use outrigger_component::error::Kind;
 use outrigger_component::pubsub::{Outcome, Outgoing, PubSub};
 use outrigger_component::state::{Concurrency, Consistency, Get, Set, StateStore};
+use outrigger_testkit::broker::{message, next, subscribe, text};
 use outrigger_testkit::conformance::{pubsub, state};
 use outrigger_testkit::servers::redis::{Redis, start};
 use outrigger_testkit::setup::setup;
+use outrigger_testkit::store::{get, set};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,8 +54,8 @@ async fn values_are_laid_out_as_the_reference_does() {
     let store = store(&redis, &[("ttlInSeconds", "500")]).await;
     raw(&redis, "HSET theirs data hello version 7").await;
     assert_eq!(
-        get(&store, "theirs").await,
-        Some(("hello".to_owned(), Some("7".to_owned())))
+        get(&*store, "theirs").await,
+        Some(("hello".to_owned(), "7".to_owned()))
     );
     store
         .set(Set {
@@ -101,11 +103,14 @@ async fn values_are_laid_out_as_the_reference_does() {
         .unwrap_err();
     assert_eq!(odd.kind, Kind::EtagInvalid);
     raw(&redis, "SET plain text").await;
-    assert_eq!(get(&store, "plain").await, Some(("text".to_owned(), None)));
+    assert_eq!(
+        get(&*store, "plain").await,
+        Some(("text".to_owned(), String::new()))
+    );
     store.set(set("plain", "new")).await.unwrap();
     assert_eq!(
-        get(&store, "plain").await,
-        Some(("new".to_owned(), Some("1".to_owned())))
+        get(&*store, "plain").await,
+        Some(("new".to_owned(), "1".to_owned()))
     );
     raw(&redis, "HSET half data x").await;
     let half = store
@@ -129,7 +134,7 @@ async fn messages_are_laid_out_as_the_reference_does() {
     let Some(redis) = start(&[]).await else { return };
     let broker = broker(&redis, &[("consumerID", "group"), ("maxLenApprox", "1000")]).await;
     raw(&redis, r#"XADD t * data old metadata {"a":"b"}"#).await;
-    let mut inbox = subscribe(&broker, "t").await;
+    let mut inbox = subscribe(&*broker, "t").await;
     assert_eq!(inbox.concurrency, 10);
     let delivery = next(&mut inbox).await;
     assert_eq!(
@@ -177,7 +182,7 @@ async fn what_a_dead_consumer_held_is_delivered() {
     let id = first.split(' ').find(|word| word.contains('-')).unwrap();
     raw(&redis, &format!("XDEL t {id}")).await;
     let broker = broker(&redis, &[]).await;
-    let mut inbox = subscribe(&broker, "t").await;
+    let mut inbox = subscribe(&*broker, "t").await;
     let mut seen = BTreeSet::new();
     while seen.len() < 4 {
         let delivery = next(&mut inbox).await;
@@ -194,7 +199,7 @@ async fn a_killed_server_loses_nothing_accepted() {
     let Some(mut redis) = start(&[]).await else { return };
     let broker = broker(&redis, &[]).await;
     let store = store(&redis, &[]).await;
-    let mut inbox = subscribe(&broker, "t").await;
+    let mut inbox = subscribe(&*broker, "t").await;
     let publisher = Arc::clone(&broker);
     let publishing = async move {
         let mut accepted = BTreeSet::new();
@@ -257,7 +262,7 @@ async fn a_killed_server_loses_nothing_accepted() {
 async fn a_lost_group_comes_back() {
     let Some(redis) = start(&[]).await else { return };
     let broker = broker(&redis, &[]).await;
-    let mut inbox = subscribe(&broker, "t").await;
+    let mut inbox = subscribe(&*broker, "t").await;
     broker.publish(message("t", "1")).await.unwrap();
     let held = next(&mut inbox).await;
     raw(&redis, "FLUSHALL").await;

@@ -1,14 +1,11 @@
 //! What all cases need.
 
-use futures::StreamExt;
 use outrigger_component::error::Error;
-use outrigger_component::pubsub::{Delivery, Outcome, Outgoing, PubSub, Subscribe, Subscription};
+use outrigger_component::pubsub::{Outcome, Subscription};
 use outrigger_component::registry::Registry;
-use outrigger_component::state::{Get, Set, StateStore};
 use outrigger_components_redis::register;
+use outrigger_testkit::broker::{next, text};
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Duration;
 
 pub(crate) fn registry() -> Registry {
     let mut registry = Registry::default();
@@ -89,29 +86,6 @@ pub(crate) fn quick<'a>(host: &'a str, metadata: &[(&'a str, &'a str)]) -> Vec<(
     [&quick, metadata].concat()
 }
 
-pub(crate) fn message(topic: &str, content: &str) -> Outgoing {
-    Outgoing {
-        topic: topic.to_owned(),
-        data: content.as_bytes().to_vec().into(),
-        ..Outgoing::default()
-    }
-}
-
-pub(crate) async fn subscribe(broker: &Arc<dyn PubSub>, topic: &str) -> Subscription {
-    let subscribe = Subscribe {
-        topic: topic.to_owned(),
-        ..Subscribe::default()
-    };
-    broker.subscribe(subscribe).await.unwrap()
-}
-
-pub(crate) async fn next(subscription: &mut Subscription) -> Delivery {
-    tokio::time::timeout(Duration::from_secs(20), subscription.deliveries.next())
-        .await
-        .expect("in time")
-        .expect("goes on")
-}
-
 /// Takes and acknowledges until all of `expected` have come.
 pub(crate) async fn take(subscription: &mut Subscription, mut expected: BTreeSet<String>) {
     while !expected.is_empty() {
@@ -119,25 +93,4 @@ pub(crate) async fn take(subscription: &mut Subscription, mut expected: BTreeSet
         expected.remove(&text(&delivery));
         delivery.settle(Outcome::Ack);
     }
-}
-
-pub(crate) fn text(delivery: &Delivery) -> String {
-    String::from_utf8(delivery.message.data.to_vec()).unwrap()
-}
-
-pub(crate) fn set(key: &str, value: &str) -> Set {
-    Set {
-        key: key.to_owned(),
-        value: value.as_bytes().to_vec().into(),
-        ..Set::default()
-    }
-}
-
-pub(crate) async fn get(store: &Arc<dyn StateStore>, key: &str) -> Option<(String, Option<String>)> {
-    let get = Get {
-        key: key.to_owned(),
-        ..Get::default()
-    };
-    let item = store.get(&get).await.unwrap()?;
-    Some((String::from_utf8(item.value.to_vec()).unwrap(), item.etag))
 }

@@ -7,8 +7,8 @@
 mod ledger;
 mod member;
 
-use super::inbox::text;
 use super::{Nature, Order};
+use crate::broker::text;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use ledger::{Ledger, Publisher};

@@ -1,6 +1,7 @@
 //! Both ends of a topic.
 
 use super::{Nature, Order};
+use crate::broker::{self, text};
 use futures::StreamExt as _;
 use outrigger_component::metadata::Metadata;
 use outrigger_component::pubsub::{Delivery, Outcome, Outgoing, PubSub, Subscribe, Subscription};
@@ -18,11 +19,7 @@ pub(super) struct Sender<'a> {
 
 impl Sender<'_> {
     pub(super) async fn subscribe(&self) -> Inbox {
-        let subscribe = Subscribe {
-            topic: self.topic.clone(),
-            ..Subscribe::default()
-        };
-        Inbox::open(self.broker, subscribe, self.nature).await
+        Inbox::open(self.broker, broker::to(&self.topic), self.nature).await
     }
 
     /// Publishes a text. All messages have the same key, and therefore an order, if there is one.
@@ -133,8 +130,4 @@ impl Inbox {
             panic!("{why}: and yet there came {delivery:?}");
         }
     }
-}
-
-pub(super) fn text(delivery: &Delivery) -> String {
-    String::from_utf8(delivery.message.data.to_vec()).expect("the cases send text")
 }

@@ -2,7 +2,7 @@
 
 use super::{Nature, Order};
 use crate::audit::{Events, Verdict};
-use crate::conformance::pubsub::inbox::text;
+use crate::broker::text;
 use outrigger_component::metadata::Metadata;
 use outrigger_component::pubsub::{Delivery, Outcome, Outgoing, PubSub};
 use std::collections::BTreeMap;

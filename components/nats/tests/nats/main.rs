@@ -4,5 +4,6 @@
 
 mod limits;
 mod pubsub;
+mod reach;
 mod server;
 mod state;

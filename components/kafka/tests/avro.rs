@@ -11,6 +11,7 @@ use outrigger_testkit::log::{Lines, captured};
 use outrigger_testkit::servers::kafka::{self, Kafka};
 use outrigger_testkit::servers::schema_registry::{self, SchemaRegistry};
 use outrigger_testkit::setup::setup;
+use outrigger_testkit::until::until;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -232,12 +233,7 @@ async fn what_cannot_be_read_waits(world: &World) {
             "good",
             "the other partition goes on"
         );
-        let said = async {
-            while !lines.text().contains(expected) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(SOON, said).await.expect(expected);
+        until(expected, SOON, async || lines.text().contains(expected)).await;
         // Somebody passes over it, as an operator would.
         drop(inbox);
         let (raw, _) = world.broker("mixed", &[]).await;

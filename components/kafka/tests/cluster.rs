@@ -9,10 +9,13 @@ use outrigger_testkit::conformance::pubsub::churn::{self, Group};
 use outrigger_testkit::conformance::pubsub::{Nature, Order};
 use outrigger_testkit::servers::kafka::cluster::{self, Cluster};
 use outrigger_testkit::setup::setup;
+use outrigger_testkit::until::until;
 use std::sync::Arc;
 use std::time::Duration;
 
 const MESSAGES: u64 = 20_000;
+/// For a message, and for somebody else to take over.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy)]
 enum Victim {
@@ -68,7 +71,7 @@ async fn nothing_is_lost_with_a_broker() {
                 order: Order::PerKey("partitionKey"),
                 holds: true,
                 repeats: true,
-                patience: Duration::from_secs(60),
+                patience: PATIENCE,
                 ..Nature::durable(Duration::from_secs(3))
             },
         };
@@ -76,9 +79,10 @@ async fn nothing_is_lost_with_a_broker() {
             let place = victim.find(&cluster, &topic, prefix).await;
             cluster.kill(place);
             // What it had is somebody else's before it comes back.
-            while victim.find(&cluster, &topic, prefix).await == place {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            until("somebody else takes over", PATIENCE, async || {
+                victim.find(&cluster, &topic, prefix).await != place
+            })
+            .await;
             cluster.restart(place).await;
             cluster.settle(&topic).await;
         };

@@ -305,7 +305,7 @@ async fn keep(broker: &Broker, confirm: bool, lines: &watch::Sender<Line>, log: 
                         said = true;
                     }
                     lines.send_replace(Line::Down(failure));
-                    tokio::time::sleep(backoff.pause()).await;
+                    backoff.wait().await;
                 }
             }
         }

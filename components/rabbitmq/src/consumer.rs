@@ -127,7 +127,7 @@ impl Consumer {
                 ));
                 self.live = None;
             }
-            tokio::time::sleep(self.backoff.pause()).await;
+            self.backoff.wait().await;
             match Live::open(&self.broker, &self.plan).await {
                 Ok(live) => self.live = Some(live),
                 Err(failure) => {

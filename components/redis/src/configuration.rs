@@ -162,7 +162,7 @@ impl Watch {
                             "redis configuration: the watch is interrupted and tries again: {error}"
                         ));
                     }
-                    tokio::time::sleep(self.backoff.pause()).await;
+                    self.backoff.wait().await;
                 }
             }
         }

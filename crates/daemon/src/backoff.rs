@@ -27,6 +27,11 @@ impl Backoff {
         pause
     }
 
+    /// Waits before the next attempt.
+    pub async fn wait(&mut self) {
+        tokio::time::sleep(self.pause()).await;
+    }
+
     /// It worked: the next pause is the shortest again.
     pub fn reset(&mut self) {
         self.failures = 0;

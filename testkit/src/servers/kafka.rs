@@ -9,6 +9,7 @@
 pub mod cluster;
 
 use crate::maven::{self, Artifact};
+use crate::until::answered;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -202,12 +203,8 @@ fn launch(jars: &Path, folder: &Path) -> Child {
 }
 
 async fn ready(port: u16, folder: &Path) {
-    let answered = async {
-        while ask(port, 18, 0, &[]).await.is_none() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    if tokio::time::timeout(PATIENCE, answered).await.is_err() {
+    let ready = answered(PATIENCE, async || ask(port, 18, 0, &[]).await);
+    if ready.await.is_none() {
         let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let end = lines[lines.len().saturating_sub(30)..].join("\n");

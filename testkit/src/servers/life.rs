@@ -3,7 +3,7 @@
 //! It is killed with its value. It stands first among the fields of a server: those are dropped in their order, so
 //! that its folder and its ports are its own to the end.
 
-use crate::until::until;
+use crate::until::{answered, until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::io;
@@ -83,12 +83,8 @@ impl Life {
     /// # Panics
     /// When it does not in time.
     pub(super) async fn ready(&self, patience: Duration, ask: impl AsyncFn() -> io::Result<bool>) {
-        let asking = async {
-            while !ask().await.unwrap_or(false) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        if tokio::time::timeout(patience, asking).await.is_err() {
+        let ready = answered(patience, async || ask().await.unwrap_or(false).then_some(()));
+        if ready.await.is_none() {
             panic!(
                 "{} is not ready after {patience:?}:\n{}",
                 self.name,

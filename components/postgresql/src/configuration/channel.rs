@@ -166,7 +166,7 @@ impl Listening {
                 }
             }
             // Sidecars that lost their server together do not come back together.
-            tokio::time::sleep(backoff.pause()).await;
+            backoff.wait().await;
         }
     }
 

@@ -185,7 +185,7 @@ pub(super) async fn run(group: Arc<Group>, ledger: Arc<Ledger>) {
                     "redis streams: error acknowledging messages of {topic}: {error}"
                 ));
                 if is_passing(&error) {
-                    tokio::time::sleep(backoff.pause()).await;
+                    backoff.wait().await;
                     continue;
                 }
                 // Refused for good: these are delivered again some day, and must not keep others waiting.

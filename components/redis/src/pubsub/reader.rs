@@ -67,7 +67,7 @@ impl Reader {
                             self.topic
                         ));
                     }
-                    tokio::time::sleep(self.backoff.pause()).await;
+                    self.backoff.wait().await;
                 }
             }
         }

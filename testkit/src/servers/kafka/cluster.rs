@@ -2,6 +2,7 @@
 
 use super::{ask, create, format, jars, launch, ready, text};
 use crate::port::Port;
+use crate::until::answered;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Child;
@@ -149,16 +150,8 @@ impl Cluster {
     }
 
     async fn until<T>(&self, what: &str, attempt: impl AsyncFn() -> Option<T>) -> T {
-        let trying = async {
-            loop {
-                if let Some(found) = attempt().await {
-                    return found;
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        };
-        let found = tokio::time::timeout(PATIENCE, trying).await;
-        found.unwrap_or_else(|_| panic!("{what}: not in {PATIENCE:?}"))
+        let found = answered(PATIENCE, attempt).await;
+        found.unwrap_or_else(|| panic!("{what}: not in {PATIENCE:?}"))
     }
 
     async fn partitions(&self, topic: &str) -> Option<Vec<Partition>> {

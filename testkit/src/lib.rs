@@ -11,6 +11,7 @@ pub mod client;
 pub mod conformance;
 pub mod disk;
 pub mod fakes;
+pub mod limits;
 pub mod log;
 pub mod maven;
 pub mod pki;

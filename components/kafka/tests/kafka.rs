@@ -19,8 +19,11 @@ use outrigger_testkit::broker::{expect, message, message_with, next, subscribe, 
 use outrigger_testkit::conformance::binding::{self, Ask};
 use outrigger_testkit::conformance::pubsub::churn::{self, Group};
 use outrigger_testkit::conformance::pubsub::{self, Nature, Order};
-use outrigger_testkit::servers::kafka::{Kafka, start};
+use outrigger_testkit::disk::Disk;
+use outrigger_testkit::limits::exhausted;
+use outrigger_testkit::servers::kafka::{Kafka, start, start_on};
 use outrigger_testkit::setup::setup;
+use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -115,6 +118,48 @@ async fn limits(kafka: &Kafka) {
         "the quota was no matter: {took:?}"
     );
     kafka.alter(&[&clients[..], &["--delete-config", "producer_byte_rate"]].concat());
+    broker.close().await;
+}
+
+/// A broker whose only disk is full ends itself: publishers are told in seconds, and what it has confirmed is there when it
+/// comes back with room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk() {
+    let Some(disk) = Disk::mount(64) else { return };
+    let Some(mut kafka) = start_on(Some(disk.path())).await else {
+        return;
+    };
+    kafka.create("t", 1).await;
+    let broker = broker(&kafka.plain(), &[("initialOffset", "oldest")]).await;
+    broker.publish(message("t", "before")).await.unwrap();
+    let ballast = disk.path().join("ballast");
+    // As much as there is room for, but for some messages.
+    std::fs::write(&ballast, vec![0; 64 << 20]).unwrap_err();
+    let file = File::options().write(true).open(&ballast).unwrap();
+    file.set_len(file.metadata().unwrap().len() - (200 << 10))
+        .unwrap();
+    drop(file);
+    let began = Instant::now();
+    let large = |number: usize| format!("{number} {}", "x".repeat(10_000));
+    let publish = async |number| broker.publish(message("t", &large(number))).await;
+    let (kept, error) = exhausted(100, publish).await;
+    assert!(
+        !kept.is_empty() && began.elapsed() < SOON,
+        "{} {error}",
+        kept.len()
+    );
+    assert_eq!(error.kind, Kind::Unavailable, "{error:?}");
+    assert!(error.message.contains(&kafka.plain()), "{error}");
+    std::fs::remove_file(&ballast).unwrap();
+    kafka.kill();
+    kafka.restart().await;
+    broker.publish(message("t", "after")).await.unwrap();
+    let mut inbox = subscribe(&*broker, "t").await;
+    expect(&mut inbox, "before").await;
+    for number in 0..kept.len() {
+        expect(&mut inbox, &large(number)).await;
+    }
+    expect(&mut inbox, "after").await;
     broker.close().await;
 }
 

@@ -8,6 +8,7 @@ use outrigger_component::registry::Registry;
 use outrigger_component::state::{KeysLike, Set, StateStore, Write};
 use outrigger_components_mysql::register;
 use outrigger_testkit::conformance::state::{self, churn};
+use outrigger_testkit::limits::exhausted;
 use outrigger_testkit::servers::mariadb::{Mariadb, PASSWORD, USER, start};
 use outrigger_testkit::setup::setup;
 use outrigger_testkit::store::{get, set};
@@ -470,18 +471,8 @@ async fn a_server_that_has_no_more() {
 
     let dsn = server.dsn();
     let metadata = [("connectionString", dsn.as_str())];
-    let mut others = Vec::new();
-    let error = loop {
-        match try_store(&metadata).await {
-            Ok(other) => others.push(other),
-            Err(error) => break error,
-        }
-        assert!(
-            others.len() < 8,
-            "six connections are not enough for {}",
-            others.len()
-        );
-    };
+    // There are six, and a store takes one at least.
+    let (others, error) = exhausted(8, async |_| try_store(&metadata).await).await;
     assert_eq!(error.kind, Kind::Unavailable, "{error:?}");
     assert!(
         error.message.contains("Too many connections") && !error.message.contains(PASSWORD),
@@ -492,16 +483,12 @@ async fn a_server_that_has_no_more() {
     }
     assert_eq!(get(&*store, "k").await.unwrap().0, "v");
 
-    let mut kept = 0;
-    let error = loop {
-        match store.set(set(&format!("k{kept}"), &"x".repeat(500_000))).await {
-            Ok(()) => kept += 1,
-            Err(error) => break error,
-        }
-        assert!(kept < 100, "twelve mebibytes are full some time");
-    };
+    let (kept, error) = exhausted(100, async |number| {
+        store.set(set(&format!("k{number}"), &"x".repeat(500_000))).await
+    })
+    .await;
     assert_eq!(error.kind, Kind::Exhausted, "{error:?}");
-    assert!(kept > 0 && error.message.contains("is full"), "{error}");
+    assert!(!kept.is_empty() && error.message.contains("is full"), "{error}");
     assert_eq!(get(&*store, "k").await.unwrap().0, "v");
     store.close().await;
 }

@@ -8,12 +8,12 @@
 
 pub mod cluster;
 
+use super::life::Life;
 use crate::maven::{self, Artifact};
-use crate::until::answered;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -32,10 +32,10 @@ const JVM: [&str; 4] = [
 const LOGGING: Artifact<'_> = ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.4");
 
 pub struct Kafka {
+    life: Life,
     folder: TempDir,
     jars: PathBuf,
     ports: Ports,
-    child: Option<Child>,
     /// PEM of the authority of the brokers and of [`Kafka::client`].
     pub authority: String,
     /// PEM of a client's certificate and key.
@@ -65,6 +65,14 @@ pub fn tools() -> Result<PathBuf, String> {
 /// # Panics
 /// When a broker that can be had does not start.
 pub async fn start() -> Option<Kafka> {
+    start_on(None).await
+}
+
+/// The same with all that the broker keeps on this disk.
+///
+/// # Panics
+/// When a broker that can be had does not start.
+pub async fn start_on(disk: Option<&Path>) -> Option<Kafka> {
     let jars = jars()?;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let ports = Ports {
@@ -75,7 +83,7 @@ pub async fn start() -> Option<Kafka> {
         mtls: super::free_port(),
     };
     let (authority, client) = certificates(folder.path());
-    let properties = properties(folder.path(), ports);
+    let properties = properties(folder.path(), disk.unwrap_or(folder.path()), ports);
     fs::write(folder.path().join("server.properties"), properties).expect("the folder takes files");
     let users = [
         "--add-scram",
@@ -85,10 +93,10 @@ pub async fn start() -> Option<Kafka> {
     ];
     format(&jars, folder.path(), &users);
     let mut kafka = Kafka {
+        life: life(folder.path()),
         folder,
         jars,
         ports,
-        child: None,
         authority,
         client,
     };
@@ -119,7 +127,7 @@ impl Kafka {
 
     /// Of the broker's one process; `None` when it is not running.
     pub fn pid(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
+        self.life.pid()
     }
 
     /// SIGKILL: no farewell, no flush.
@@ -127,9 +135,7 @@ impl Kafka {
     /// # Panics
     /// When the broker is not running.
     pub fn kill(&mut self) {
-        let mut child = self.child.take().expect("the broker runs");
-        child.kill().expect("ours to kill");
-        child.wait().expect("ours to wait for");
+        self.life.kill();
     }
 
     /// Starts the broker again on the same ports and files.
@@ -137,9 +143,8 @@ impl Kafka {
     /// # Panics
     /// When it does not start.
     pub async fn restart(&mut self) {
-        assert!(self.child.is_none(), "the broker runs already");
-        self.child = Some(launch(&self.jars, self.folder.path()));
-        ready(self.ports.plain, self.folder.path()).await;
+        begin(&mut self.life, &self.jars, self.folder.path());
+        ready(&self.life, self.ports.plain).await;
     }
 
     /// Makes a topic.
@@ -169,14 +174,6 @@ impl Kafka {
     }
 }
 
-impl Drop for Kafka {
-    fn drop(&mut self) {
-        if self.child.is_some() {
-            self.kill();
-        }
-    }
-}
-
 /// Makes the storage of the broker whose `server.properties` are in the folder.
 fn format(jars: &Path, folder: &Path, more: &[&str]) {
     let formatted = java(jars, folder)
@@ -188,28 +185,17 @@ fn format(jars: &Path, folder: &Path, more: &[&str]) {
     assert!(formatted.success(), "kafka's storage cannot be made: {formatted}");
 }
 
-fn launch(jars: &Path, folder: &Path) -> Child {
-    let log = File::options()
-        .create(true)
-        .append(true)
-        .open(folder.join("log"))
-        .expect("the folder takes files");
-    java(jars, folder)
-        .args(["kafka.Kafka", "server.properties"])
-        .stdout(log.try_clone().expect("a file that is open"))
-        .stderr(log)
-        .spawn()
-        .expect("java starts")
+fn life(folder: &Path) -> Life {
+    Life::new("kafka").logs_to(folder.join("log"))
 }
 
-async fn ready(port: u16, folder: &Path) {
-    let ready = answered(PATIENCE, async || ask(port, 18, 0, &[]).await);
-    if ready.await.is_none() {
-        let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        let end = lines[lines.len().saturating_sub(30)..].join("\n");
-        panic!("kafka is not ready in time:\n{end}");
-    }
+fn begin(life: &mut Life, jars: &Path, folder: &Path) {
+    life.begin(java(jars, folder).args(["kafka.Kafka", "server.properties"]));
+}
+
+async fn ready(life: &Life, port: u16) {
+    life.ready(PATIENCE, async || Ok(ask(port, 18, 0, &[]).await.is_some()))
+        .await;
 }
 
 /// One request with client id `test`; what follows the correlation id of its answer.
@@ -292,7 +278,7 @@ fn certificates(folder: &Path) -> (String, (String, String)) {
     (authority.pem(), certificate(&["client"]))
 }
 
-fn properties(folder: &Path, ports: Ports) -> String {
+fn properties(folder: &Path, disk: &Path, ports: Ports) -> String {
     let Ports {
         plain,
         control,
@@ -300,7 +286,7 @@ fn properties(folder: &Path, ports: Ports) -> String {
         tls,
         mtls,
     } = ports;
-    let folder = folder.display();
+    let (folder, disk) = (folder.display(), disk.display());
     let security = "org.apache.kafka.common.security";
     format!(
         "process.roles=broker,controller
@@ -311,7 +297,7 @@ inter.broker.listener.name=PLAIN
 listeners=PLAIN://127.0.0.1:{plain},CONTROLLER://127.0.0.1:{control},SASL://127.0.0.1:{sasl},TLS://127.0.0.1:{tls},MTLS://127.0.0.1:{mtls}
 advertised.listeners=PLAIN://127.0.0.1:{plain},SASL://127.0.0.1:{sasl},TLS://localhost:{tls},MTLS://localhost:{mtls}
 listener.security.protocol.map=PLAIN:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL,MTLS:SSL
-log.dirs={folder}/data
+log.dirs={disk}/data
 num.partitions=1
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=3

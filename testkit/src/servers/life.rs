@@ -11,6 +11,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+/// The end of what a server that does not start has printed.
+const LINES: usize = 30;
+
 pub(super) struct Life {
     /// In messages.
     name: &'static str,
@@ -85,11 +88,10 @@ impl Life {
     pub(super) async fn ready(&self, patience: Duration, ask: impl AsyncFn() -> io::Result<bool>) {
         let ready = answered(patience, async || ask().await.unwrap_or(false).then_some(()));
         if ready.await.is_none() {
-            panic!(
-                "{} is not ready after {patience:?}:\n{}",
-                self.name,
-                self.output()
-            );
+            let output = self.output();
+            let lines: Vec<&str> = output.lines().collect();
+            let end = lines[lines.len().saturating_sub(LINES)..].join("\n");
+            panic!("{} is not ready after {patience:?}:\n{end}", self.name);
         }
     }
 

@@ -1,8 +1,9 @@
 //! Memcached (`apt-get install memcached`).
 
+use super::life::{Life, installed};
 use crate::port::Port;
 use std::io;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -11,9 +12,9 @@ use tokio::net::TcpStream;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub struct Memcached {
+    life: Life,
     port: Port,
     options: Vec<String>,
-    child: Option<Child>,
 }
 
 /// Starts a server. `None`, said loudly, if Memcached is not installed.
@@ -29,19 +30,13 @@ pub async fn start() -> Option<Memcached> {
 /// # Panics
 /// When an installed server does not start.
 pub async fn start_with(options: &[&str]) -> Option<Memcached> {
-    let installed = Command::new("memcached")
-        .arg("-V")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    if installed.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        super::skipped("memcached is not installed");
+    if !installed("memcached", "memcached") {
         return None;
     }
     let mut memcached = Memcached {
+        life: Life::new("memcached"),
         port: Port::take(),
         options: options.iter().map(|&option| option.to_owned()).collect(),
-        child: None,
     };
     memcached.restart().await;
     Some(memcached)
@@ -58,9 +53,7 @@ impl Memcached {
     /// # Panics
     /// When the server is not running.
     pub fn kill(&mut self) {
-        let mut child = self.child.take().expect("the server runs");
-        child.kill().expect("ours to kill");
-        child.wait().expect("ours to wait for");
+        self.life.kill();
     }
 
     /// Starts the server again on the same port.
@@ -68,25 +61,15 @@ impl Memcached {
     /// # Panics
     /// When it does not start.
     pub async fn restart(&mut self) {
-        assert!(self.child.is_none(), "the server runs already");
         // Only where it is started by root does it want to be somebody else.
-        let child = Command::new("memcached")
-            .args(["-u", "root", "-l", "127.0.0.1", "-U", "0", "-m", "64", "-p"])
-            .arg(self.port.number().to_string())
-            .args(&self.options)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("memcached starts");
-        self.child = Some(child);
-        let ready = async {
-            while self.say("version").await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, ready)
-            .await
-            .expect("memcached is ready in time");
+        self.life.begin(
+            Command::new("memcached")
+                .args(["-u", "root", "-l", "127.0.0.1", "-U", "0", "-m", "64", "-p"])
+                .arg(self.port.number().to_string())
+                .args(&self.options),
+        );
+        let answers = async || self.say("version").await.map(|_| true);
+        self.life.ready(PATIENCE, answers).await;
     }
 
     /// Speaks to the server as any other client would; answers its text with spaces for line breaks.
@@ -105,13 +88,5 @@ impl Memcached {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
         Ok(answer.trim_end().replace("\r\n", " "))
-    }
-}
-
-impl Drop for Memcached {
-    fn drop(&mut self) {
-        if self.child.is_some() {
-            self.kill();
-        }
     }
 }

@@ -1,12 +1,14 @@
 //! Redis (`apt-get install redis-server`). Writes are on disk before they are answered, so that a killed server
 //! loses nothing and tests can tell our losses from its.
 
+use super::life::{Life, installed};
 use crate::pki::Pki;
 use crate::port::Port;
-use rustix::process::{Pid, Signal, kill_process};
+use crate::until::until;
+use rustix::process::Signal;
 use std::io;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,6 +18,7 @@ use tokio::net::TcpStream;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub struct Redis {
+    life: Life,
     folder: TempDir,
     /// Certificates and the like.
     files: Option<TempDir>,
@@ -23,7 +26,6 @@ pub struct Redis {
     /// Beside the plain one.
     tls_port: Option<Port>,
     options: Vec<String>,
-    child: Option<Child>,
 }
 
 /// Servers that share the keys among them.
@@ -46,22 +48,16 @@ pub struct Watched {
 /// # Panics
 /// When an installed server does not start.
 pub async fn start(options: &[&str]) -> Option<Redis> {
-    let installed = Command::new("redis-server")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    if installed.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        super::skipped("redis-server is not installed");
+    if !installed("redis-server", "redis-server") {
         return None;
     }
     let mut redis = Redis {
+        life: Life::new("redis-server"),
         folder: tempfile::tempdir().expect("a temporary folder"),
         files: None,
         port: Port::take(),
         tls_port: None,
         options: options.iter().map(|&option| option.to_owned()).collect(),
-        child: None,
     };
     redis.restart().await;
     Some(redis)
@@ -208,12 +204,12 @@ pub async fn watched(name: &str) -> Option<Watched> {
     let file = folder.path().join("sentinel.conf");
     std::fs::write(&file, settings).expect("a writable folder");
     let mut sentinel = Redis {
+        life: Life::new("redis-server"),
         folder,
         files: None,
         port: Port::take(),
         tls_port: None,
         options: vec![file.to_string_lossy().into_owned(), "--sentinel".to_owned()],
-        child: None,
     };
     sentinel.restart().await;
     sentinel
@@ -256,14 +252,7 @@ impl Redis {
     /// # Panics
     /// When it does not become right in time.
     pub async fn until(&self, command: &str, right: impl Fn(&str) -> bool) {
-        let asking = async {
-            while !right(&self.raw(command).await) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE * 2, asking)
-            .await
-            .unwrap_or_else(|_| panic!("{command} does not answer what is expected"));
+        until(command, PATIENCE * 2, async || right(&self.raw(command).await)).await;
     }
 
     async fn say(&self, command: &str) -> io::Result<String> {
@@ -288,9 +277,7 @@ impl Redis {
     /// # Panics
     /// When the server is not running.
     pub fn pause(&self, paused: bool) {
-        let child = self.child.as_ref().expect("the server runs");
-        let signal = if paused { Signal::STOP } else { Signal::CONT };
-        kill_process(Pid::from_child(child), signal).expect("ours to stop");
+        self.life.signal(if paused { Signal::STOP } else { Signal::CONT });
     }
 
     /// SIGKILL: no farewell, no flush.
@@ -298,9 +285,7 @@ impl Redis {
     /// # Panics
     /// When the server is not running.
     pub fn kill(&mut self) {
-        let mut child = self.child.take().expect("the server runs");
-        child.kill().expect("ours to kill");
-        child.wait().expect("ours to wait for");
+        self.life.kill();
     }
 
     /// Starts the server again on the same port and files.
@@ -308,17 +293,12 @@ impl Redis {
     /// # Panics
     /// When it does not start.
     pub async fn restart(&mut self) {
-        assert!(self.child.is_none(), "the server runs already");
-        self.child = Some(spawn(self.folder.path(), self.port.number(), &self.options));
-        tokio::time::timeout(PATIENCE, self.ready())
-            .await
-            .expect("redis-server is ready in time");
-    }
-
-    async fn ready(&self) {
-        while !self.answers().await.unwrap_or(false) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        self.life.begin(&mut command(
+            self.folder.path(),
+            self.port.number(),
+            &self.options,
+        ));
+        self.life.ready(PATIENCE, || self.answers()).await;
     }
 
     /// Any answer but "loading": with a password, the answer is that one is needed.
@@ -331,15 +311,7 @@ impl Redis {
     }
 }
 
-impl Drop for Redis {
-    fn drop(&mut self) {
-        if self.child.is_some() {
-            self.kill();
-        }
-    }
-}
-
-fn spawn(folder: &Path, port: u16, options: &[String]) -> Child {
+fn command(folder: &Path, port: u16, options: &[String]) -> Command {
     let mut command = Command::new("redis-server");
     // A configuration file stands before everything else.
     let (file, options) = match options.split_first() {
@@ -353,10 +325,6 @@ fn spawn(folder: &Path, port: u16, options: &[String]) -> Child {
     if file.is_none() {
         command.args(["--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
     }
+    command.args(options);
     command
-        .args(options)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("redis-server starts")
 }

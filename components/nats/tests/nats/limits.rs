@@ -4,6 +4,7 @@ use super::server::{api, broker, build_store};
 use outrigger_component::error::Kind;
 use outrigger_component::state::Set;
 use outrigger_testkit::broker::{expect, message, subscribe};
+use outrigger_testkit::limits::exhausted;
 use outrigger_testkit::servers::nats::start;
 use serde_json::{Value, json};
 
@@ -25,17 +26,13 @@ async fn full_streams_and_accounts() {
         ("full.t", 5_000, "maximum bytes exceeded (10077)"),
         ("rest.t", 200_000, "account"),
     ] {
-        let mut kept = 0;
-        let error = loop {
-            let content = format!("{kept}{}", "x".repeat(size));
-            match broker.publish(message(topic, &content)).await {
-                Ok(()) => kept += 1,
-                Err(error) => break error,
-            }
-            assert!(kept < 20, "{topic} is full some time");
-        };
+        let (kept, error) = exhausted(20, async |number| {
+            let content = format!("{number}{}", "x".repeat(size));
+            broker.publish(message(topic, &content)).await
+        })
+        .await;
         assert_eq!(error.kind, Kind::Exhausted, "{error:?}");
-        assert!(kept > 0, "{topic}: {error}");
+        assert!(!kept.is_empty(), "{topic}: {error}");
         for expected in [words, &format!("error from publish to {topic}")] {
             assert!(error.message.contains(expected), "{expected}: {error}");
         }

@@ -3,6 +3,7 @@
 use super::{store, try_store};
 use outrigger_component::error::Kind;
 use outrigger_testkit::disk::Disk;
+use outrigger_testkit::limits::exhausted;
 use outrigger_testkit::servers::postgresql::{PASSWORD, start};
 use outrigger_testkit::store::{get, set};
 
@@ -23,14 +24,12 @@ async fn a_full_disk() {
         store.set(set("k", "v")).await.unwrap();
         let ballast = disk.path().join("ballast");
         std::fs::write(&ballast, vec![0; 2 << 20]).unwrap();
-        let mut kept = 0;
-        let error = loop {
-            match store.set(set(&format!("k{kept}"), &incompressible(kept))).await {
-                Ok(()) => kept += 1,
-                Err(error) => break error,
-            }
-            assert!(kept < 100, "eight mebibytes are full some time");
-        };
+        let (_, error) = exhausted(100, async |number| {
+            store
+                .set(set(&format!("k{number}"), &incompressible(number)))
+                .await
+        })
+        .await;
         assert_eq!(error.kind, Kind::Exhausted, "{version}: {error:?}");
         for expected in ["No space left on device", "SQLSTATE 53100"] {
             assert!(error.message.contains(expected), "{version}: {expected}: {error}");
@@ -62,18 +61,7 @@ async fn a_server_without_connections() {
     };
     let text = server.connection_string();
     let metadata = [("connectionString", text.as_str()), ("maxConns", "1")];
-    let mut stores = Vec::new();
-    let error = loop {
-        match try_store("v2", &metadata).await {
-            Ok(store) => stores.push(store),
-            Err(error) => break error,
-        }
-        assert!(
-            stores.len() < 7,
-            "six connections are not enough for {}",
-            stores.len()
-        );
-    };
+    let (mut stores, error) = exhausted(7, async |_| try_store("v2", &metadata).await).await;
     assert_eq!(error.kind, Kind::Unavailable, "{error:?}");
     assert!(
         error.message.contains("too many clients") && !error.message.contains(PASSWORD),
@@ -97,7 +85,7 @@ async fn a_server_without_connections() {
 }
 
 /// Half a mebibyte of text, another one for each number.
-fn incompressible(number: u64) -> String {
+fn incompressible(number: usize) -> String {
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     (0..32_768)
         .map(|_| {

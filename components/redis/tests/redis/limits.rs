@@ -6,6 +6,7 @@ use outrigger_component::error::{Error, Kind};
 use outrigger_component::pubsub::PubSub;
 use outrigger_component::state::StateStore;
 use outrigger_testkit::broker::{message, subscribe};
+use outrigger_testkit::disk::Disk;
 use outrigger_testkit::servers::redis::{Redis, start};
 use outrigger_testkit::store::{get, set};
 use std::sync::Arc;
@@ -92,6 +93,32 @@ async fn a_server_that_cannot_save() {
     )
     .await;
     expect(&errors, Kind::Exhausted, "MISCONF");
+}
+
+/// With `appendfsync always`, Redis ends itself instead.
+#[tokio::test]
+async fn a_full_disk() {
+    let Some(disk) = Disk::mount(4) else { return };
+    let folder = disk.path().to_str().unwrap();
+    let Some(redis) = start(&["--dir", folder, "--appendfsync", "everysec"]).await else {
+        return;
+    };
+    let ballast = disk.path().join("ballast");
+    let note = format!("SET note {}", "x".repeat(5_000));
+    let errors = refused(
+        &redis,
+        async || {
+            // As much as there is room for.
+            std::fs::write(&ballast, vec![0; 4 << 20]).unwrap_err();
+            redis.until(&note, |answer| answer.contains("MISCONF")).await;
+        },
+        async || {
+            std::fs::remove_file(&ballast).unwrap();
+            redis.until(&note, |answer| answer == "+OK").await;
+        },
+    )
+    .await;
+    expect(&errors, Kind::Exhausted, "No space left on device");
 }
 
 #[tokio::test]

@@ -1,11 +1,10 @@
 //! Three brokers that are controllers, too, and keep three copies of each partition, of which two must be in sync.
 
-use super::{ask, create, format, jars, launch, ready, text};
+use super::{Life, ask, begin, create, format, jars, life, ready, text};
 use crate::port::Port;
 use crate::until::answered;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Child;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -19,10 +18,10 @@ pub struct Cluster {
 }
 
 struct Broker {
+    life: Life,
     folder: TempDir,
     plain: Port,
     control: Port,
-    child: Option<Child>,
 }
 
 /// Starts the brokers. `None`, said loudly, if Java or the jars cannot be had.
@@ -31,11 +30,14 @@ struct Broker {
 /// When brokers that can be had do not start.
 pub async fn start() -> Option<Cluster> {
     let jars = jars()?;
-    let broker = |_| Broker {
-        folder: tempfile::tempdir().expect("a temporary folder"),
-        plain: Port::take(),
-        control: Port::take(),
-        child: None,
+    let broker = |_| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Broker {
+            life: life(folder.path()),
+            folder,
+            plain: Port::take(),
+            control: Port::take(),
+        }
     };
     let mut cluster = Cluster {
         jars,
@@ -52,10 +54,10 @@ pub async fn start() -> Option<Cluster> {
         format(&cluster.jars, broker.folder.path(), &[]);
     }
     for broker in &mut cluster.brokers {
-        broker.child = Some(launch(&cluster.jars, broker.folder.path()));
+        begin(&mut broker.life, &cluster.jars, broker.folder.path());
     }
     for broker in &cluster.brokers {
-        ready(broker.plain.number(), broker.folder.path()).await;
+        ready(&broker.life, broker.plain.number()).await;
     }
     Some(cluster)
 }
@@ -128,7 +130,7 @@ impl Cluster {
     /// # Panics
     /// When the broker is not running.
     pub fn kill(&mut self, broker: usize) {
-        self.brokers[broker].kill();
+        self.brokers[broker].life.kill();
     }
 
     /// Starts a broker again on the same ports and files.
@@ -137,15 +139,14 @@ impl Cluster {
     /// When it does not start.
     pub async fn restart(&mut self, broker: usize) {
         let Broker {
-            child, folder, plain, ..
+            life, folder, plain, ..
         } = &mut self.brokers[broker];
-        assert!(child.is_none(), "the broker runs already");
-        *child = Some(launch(&self.jars, folder.path()));
-        ready(plain.number(), folder.path()).await;
+        begin(life, &self.jars, folder.path());
+        ready(life, plain.number()).await;
     }
 
     fn any(&self) -> &Broker {
-        let running = self.brokers.iter().find(|broker| broker.child.is_some());
+        let running = self.brokers.iter().find(|broker| broker.life.pid().is_some());
         running.expect("a broker runs")
     }
 
@@ -238,20 +239,6 @@ impl Answer {
 impl Broker {
     fn vote(&self, node: u8) -> String {
         format!("{node}@127.0.0.1:{}", self.control.number())
-    }
-
-    fn kill(&mut self) {
-        let mut child = self.child.take().expect("the broker runs");
-        child.kill().expect("ours to kill");
-        child.wait().expect("ours to wait for");
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        if self.child.is_some() {
-            self.kill();
-        }
     }
 }
 

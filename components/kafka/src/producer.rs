@@ -1,7 +1,7 @@
 //! Publishing: one task for all topics of a component.
 //!
 //! Messages wait in the [lane](lane::Lane) of their partition. Whenever a broker can take another request, it gets one batch of
-//! each lane that it leads: under load, batches grow by themselves while requests are under way, and without load a message
+//! each lane that it leads: under load, batches grow by themselves while a request is under way, and without load a message
 //! leaves at once.
 //!
 //! INVARIANT: every message is answered exactly once: by the broker, by a limit, or by the end of the task.
@@ -9,7 +9,7 @@
 mod lane;
 pub(crate) mod partition;
 
-use crate::cluster::{Cluster, pause};
+use crate::cluster::{self, Cluster, pause};
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::wire::Request;
@@ -33,16 +33,19 @@ use tokio::time::Instant;
 const QUEUE: usize = 4096;
 /// What the task holds; beyond that, publishers wait.
 const MOST_BYTES: usize = 64 << 20;
-/// Requests under way at one broker. Brokers take the next from a connection when they have answered the one before.
+/// Requests under way at one broker.
 const REQUESTS: usize = 3;
+/// What waits with less than this lets the request before it be answered first, and becomes one batch with what comes
+/// meanwhile: a broker takes the next request from a connection when it has answered the one before, and small batches cost it
+/// as much as large ones. Messages without a key go to the same partition until they leave as a batch or are so many bytes
+/// (KIP-480, KIP-794). As `batch.size` of Kafka's own client.
+const WORTH_IT: usize = 16 << 10;
 /// Of one request, all batches together.
 const REQUEST_BYTES: usize = 8 << 20;
 /// What brokers count beside the messages when they measure a batch.
 const BATCH_HEAD: usize = 64;
 /// How long replicas may take to confirm.
 const REPLICAS: Duration = Duration::from_secs(10);
-/// Messages without a key that follow each other into the same partition, so that batches are worth it.
-const RUN: usize = 16;
 
 pub(crate) struct Settings {
     pub acks: i16,
@@ -134,8 +137,41 @@ struct Topic {
     attempts: u32,
     /// When to ask for its partitions again.
     ask_at: Option<Instant>,
-    turn: usize,
+    run: Run,
     lanes: BTreeMap<i32, Led>,
+}
+
+/// Where messages without a key go.
+#[derive(Default)]
+struct Run {
+    turn: usize,
+    /// The partition in turn, once something went there.
+    number: Option<i32>,
+    bytes: usize,
+}
+
+impl Run {
+    fn take(&mut self, length: usize, partitions: &[cluster::Partition]) -> Option<i32> {
+        if self.bytes >= WORTH_IT {
+            self.end();
+        }
+        self.number = partition::in_turn(self.turn, partitions);
+        self.bytes += length;
+        self.number
+    }
+
+    /// What waited in the partition has left it.
+    fn left(&mut self, number: i32) {
+        if self.number == Some(number) {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        self.turn = self.turn.wrapping_add(1);
+        self.number = None;
+        self.bytes = 0;
+    }
 }
 
 struct Led {
@@ -250,10 +286,7 @@ impl Task {
                 Some(number).filter(|number| partitions.iter().any(|partition| partition.number == *number))
             }
             (Place::Key, Some(key)) => partition::of_key(key, &partitions),
-            _ => {
-                topic.turn = topic.turn.wrapping_add(1);
-                partition::in_turn(topic.turn / RUN, &partitions)
-            }
+            _ => topic.run.take(waiter.length, &partitions),
         };
         let Some(number) = number else {
             let failure = Failure::Invalid(format!(
@@ -313,10 +346,12 @@ impl Task {
                     continue;
                 }
                 let load = loads.entry(broker).or_default();
-                if requests >= REQUESTS || load.bytes >= REQUEST_BYTES {
+                let early = requests > 0 && led.lane.waiting_bytes() < WORTH_IT;
+                if early || requests >= REQUESTS || load.bytes >= REQUEST_BYTES {
                     continue;
                 }
                 let Some(next) = led.lane.next(now) else { continue };
+                topic.run.left(*number);
                 let records = next.records.iter().map(|waiter| &waiter.record);
                 let encoded = batch::encode(records, next.stamp, unix_time(), self.settings.compression);
                 let told = |lane: &mut Lane<Waiter>, name, error: std::io::Error| {

@@ -17,11 +17,15 @@ use outrigger_daemon::log::Log;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long a broker keeps a request when there is nothing. COMPAT(IBM/sarama config.go): MaxWaitTime.
 const WAIT: Duration = Duration::from_millis(500);
 /// The same while partitions that had enough may want more soon.
 const SHORT_WAIT: Duration = Duration::from_millis(50);
+/// From one request to a broker to the next, when it answers sooner: so an answer brings what has come meanwhile, instead of
+/// one message after the other.
+const PACE: Duration = Duration::from_millis(1);
 
 pub(super) struct Fetches {
     cluster: Arc<Cluster>,
@@ -41,6 +45,8 @@ struct Link {
     connection: Option<Connection>,
     busy: bool,
     failures: u32,
+    /// When it is to be asked again at the earliest.
+    next: Option<Instant>,
 }
 
 /// What came of a request.
@@ -89,11 +95,13 @@ impl Fetches {
                 .connection
                 .take()
                 .filter(|connection| !connection.is_closed());
-            let rest = if link.failures == 0 {
-                Duration::ZERO
+            let now = Instant::now();
+            let at = if link.failures == 0 {
+                link.next.unwrap_or(now)
             } else {
-                pause(link.failures)
+                now + pause(link.failures)
             };
+            link.next = Some(at.max(now) + PACE);
             let wait = if full { SHORT_WAIT } else { WAIT };
             let request = Fetch {
                 wait,
@@ -107,7 +115,7 @@ impl Fetches {
             };
             let cluster = Arc::clone(&self.cluster);
             self.under_way.push(Box::pin(async move {
-                tokio::time::sleep(rest).await;
+                tokio::time::sleep_until(at).await;
                 let mut kept = connection;
                 let outcome = async {
                     let connection = match kept.take() {

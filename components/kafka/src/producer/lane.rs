@@ -31,6 +31,7 @@ pub(super) struct Lane<R> {
     identity: Identity,
     sequence: i32,
     waiting: VecDeque<(R, usize)>,
+    waiting_bytes: usize,
     batches: VecDeque<Batch<R>>,
     /// Names of batches.
     made: u64,
@@ -100,6 +101,7 @@ impl<R> Lane<R> {
             },
             sequence: 0,
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
             batches: VecDeque::new(),
             made: 0,
             until: None,
@@ -110,6 +112,12 @@ impl<R> Lane<R> {
     /// `length` is in bytes.
     pub(super) fn push(&mut self, record: R, length: usize) {
         self.waiting.push_back((record, length));
+        self.waiting_bytes += length;
+    }
+
+    /// Of what is in no batch yet.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -195,6 +203,7 @@ impl<R> Lane<R> {
                 break;
             }
             bytes += length;
+            self.waiting_bytes -= length;
             records.extend(self.waiting.pop_front().map(|(record, _)| record));
         }
         let sequence = self.sequence;
@@ -330,6 +339,7 @@ impl<R> Lane<R> {
         if !given_up.is_empty() {
             self.forget();
         }
+        self.waiting_bytes = 0;
         let waiting = std::mem::take(&mut self.waiting)
             .into_iter()
             .map(|(record, _)| record);

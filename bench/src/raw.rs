@@ -220,7 +220,8 @@ impl<'a> Raw<'a> {
     async fn perf_test(&self, load: Load) -> Result<Vec<(Figure, f64)>> {
         let jars = rabbitmq::perf_test().map_err(anyhow::Error::msg)?;
         let (warmup, measured) = self.seconds();
-        let seconds = (warmup + measured).as_secs() + 1;
+        let interval = warmup.max(measured).as_secs().max(1);
+        let seconds = 2 * interval + 1;
         let name = format!("raw-{}", now());
         let deliver = load.act == Act::Deliver;
         let mut command = java(jars);
@@ -238,7 +239,7 @@ impl<'a> Raw<'a> {
                 "--flag",
                 "persistent",
                 "--interval",
-                "1",
+                &interval.to_string(),
             ])
             .args(["--type", "fanout", "--exchange", &name, "--auto-delete", "true"])
             .args(["--producers", "1", "--confirm", &load.connections.to_string()])
@@ -246,7 +247,7 @@ impl<'a> Raw<'a> {
         if let Pace::Rate(rate) = load.pace {
             command.args(["--rate", &rate.to_string()]);
         }
-        output::perf_test(&self.said(command).await?, warmup.as_secs(), deliver)
+        output::perf_test(&self.said(command).await?, deliver)
     }
 
     async fn pgbench(&self, load: Load) -> Result<Vec<(Figure, f64)>> {

@@ -87,7 +87,7 @@ async fn conforms() {
     limits(&kafka).await;
 }
 
-/// A topic that takes no large messages, and a quota: the one is an error, the other takes its time.
+/// Topics that take no large messages, or no old ones, and a quota: the former are errors, the latter takes its time.
 async fn limits(kafka: &Kafka) {
     kafka.create("limits", 1).await;
     let small = ["--entity-type", "topics", "--entity-name", "limits"];
@@ -102,6 +102,15 @@ async fn limits(kafka: &Kafka) {
         assert!(error.message.contains(expected), "{expected}: {error}");
     }
     broker.publish(message("limits", "small")).await.unwrap();
+
+    // A clock that is behind, if only by the time that a message is on its way.
+    kafka.create("late", 1).await;
+    let late = ["--entity-type", "topics", "--entity-name", "late"];
+    kafka.alter(&[&late[..], &["--add-config", "message.timestamp.before.max.ms=0"]].concat());
+    let (_, error) = exhausted(1000, async |_| broker.publish(message("late", "?")).await).await;
+    for expected in ["topic late", "INVALID_TIMESTAMP", "set the clocks"] {
+        assert!(error.message.contains(expected), "{expected}: {error}");
+    }
 
     // Over ten seconds, as brokers count: more than that is answered late, and what comes behind it is read late.
     let clients = ["--entity-type", "clients", "--entity-default"];

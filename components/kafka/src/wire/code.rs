@@ -109,6 +109,11 @@ impl Code {
                 "CLUSTER_AUTHORIZATION_FAILED",
                 "the user has no such right in the cluster (IDEMPOTENT_WRITE)",
             ),
+            32 => (
+                "INVALID_TIMESTAMP",
+                "the time of the message is too far from the broker's: set the clocks of this machine and of the broker right, or see \
+                 message.timestamp.before.max.ms and message.timestamp.after.max.ms of the topic",
+            ),
             33 => (
                 "UNSUPPORTED_SASL_MECHANISM",
                 "the listener does not offer this SASL mechanism",

@@ -1,5 +1,8 @@
 //! Why a connection could not be made safe, in words that tools already look for.
 
+use jiff::Timestamp;
+use rustls::CertificateError;
+use rustls::pki_types::UnixTime;
 use std::error::Error;
 use std::io;
 
@@ -37,9 +40,29 @@ fn tls_in<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
 fn said(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(cause) => {
+            let cause = out_of_time(cause).unwrap_or_else(|| cause.to_string());
             format!("tls: failed to verify certificate: x509: {cause}")
         }
         rustls::Error::AlertReceived(alert) => format!("remote error: tls: {alert:?}"),
         other => format!("tls: {other}"),
     }
+}
+
+/// It was valid once, or will be; or somebody's clock is wrong.
+fn out_of_time(cause: &CertificateError) -> Option<String> {
+    let (time, when, limit) = match cause {
+        CertificateError::ExpiredContext { time, not_after } => (time, "after", not_after),
+        CertificateError::NotValidYetContext { time, not_before } => (time, "before", not_before),
+        _ => return None,
+    };
+    let shown = |time: &UnixTime| {
+        let seconds = i64::try_from(time.as_secs()).ok()?;
+        Timestamp::from_second(seconds).ok()
+    };
+    Some(format!(
+        "certificate has expired or is not yet valid: current time {} is {when} {}; if the certificate should be valid, set the clock of \
+         this machine right",
+        shown(time)?,
+        shown(limit)?
+    ))
 }

@@ -18,16 +18,21 @@ pub(crate) struct Pki {
 
 impl Pki {
     pub(crate) fn new() -> Self {
+        Self::valid(1975, 4096)
+    }
+
+    /// Its certificate is valid in these years and those between.
+    fn valid(first: i32, last: i32) -> Self {
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority_key = KeyPair::generate().unwrap();
         let root = authority.self_signed(&authority_key).unwrap();
         let issuer = Issuer::new(authority, authority_key);
         let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(vec!["localhost".to_owned()])
-            .unwrap()
-            .signed_by(&key, &issuer)
-            .unwrap();
+        let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        leaf.not_before = rcgen::date_time_ymd(first, 1, 1);
+        leaf.not_after = rcgen::date_time_ymd(last, 12, 31);
+        let leaf = leaf.signed_by(&key, &issuer).unwrap();
         Self {
             root: root.pem(),
             certificate: leaf.pem(),
@@ -124,6 +129,24 @@ async fn who_is_trusted() {
                 "{what}: {outcome:?}"
             ),
         }
+    }
+}
+
+#[tokio::test]
+async fn certificates_out_of_time() {
+    for (first, last, expected) in [
+        (1999, 2000, "is after 2000-12-31T00:00:00Z; "),
+        (3000, 3001, "is before 3000-01-01T00:00:00Z; "),
+    ] {
+        let pki = Pki::valid(first, last);
+        let settings = Client {
+            trust: Trust::Only(pem(&pki.root)),
+            ..Client::default()
+        };
+        let error = meet(&settings, pki.server(None)).await.unwrap_err();
+        let begin = "tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time 2";
+        assert!(error.starts_with(begin) && error.contains(expected), "{error}");
+        assert!(error.ends_with("set the clock of this machine right"), "{error}");
     }
 }
 

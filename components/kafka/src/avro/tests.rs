@@ -1,5 +1,7 @@
 use super::{Json, Schema, shortest};
 use bytes::{Bytes, BytesMut};
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
 use serde_json::Value;
 
 /// Schema, kind of JSON, a value, its bytes, and how it is written from them: what goavro 2.14.1 itself said.
@@ -76,6 +78,53 @@ fn values_are_goavro_s() {
         count += 1;
     }
     assert!(count > 50, "{count}");
+}
+
+/// Schemas and values of strangers: what can be read is JSON, and nothing panics. The harm is random, and the same in each run.
+#[test]
+fn no_value_and_no_schema_brings_the_reader_down() {
+    let mut random = SmallRng::seed_from_u64(11);
+    let mut read = 0;
+    for line in VALUES.lines() {
+        let text = line.split('\t').next().unwrap_or_default();
+        let whole = Schema::parse(text).expect(text);
+        let bytes = hex(line.split('\t').nth(3).unwrap_or_default());
+        for _ in 0..200 {
+            let mut harmed = text.as_bytes().to_vec();
+            harm(&mut random, &mut harmed);
+            let other = Schema::parse(&String::from_utf8_lossy(&harmed)).ok();
+            let mut value = bytes.clone();
+            harm(&mut random, &mut value);
+            for schema in [Some(&whole), other.as_ref()].into_iter().flatten() {
+                for json in [Json::Plain, Json::Avro] {
+                    let Ok(text) = decoded(schema, json, &value) else {
+                        continue;
+                    };
+                    // Numbers that JSON can write down and this reader cannot hold are none of its mistakes.
+                    let parsed = serde_json::from_str::<Value>(&text);
+                    assert!(parsed.is_ok() || text.contains("1e999"), "{schema:?}: {text}");
+                    drop(encoded(schema, json, &text));
+                    read += 1;
+                }
+            }
+        }
+    }
+    assert!(read > 1000, "{read}");
+}
+
+/// Some bytes become others, are lost, or are there twice.
+fn harm(random: &mut SmallRng, bytes: &mut Vec<u8>) {
+    for _ in 0..random.random_range(1..4) {
+        let Some(last) = bytes.len().checked_sub(1) else {
+            return bytes.push(random.random());
+        };
+        let place = random.random_range(0..=last);
+        match random.random_range(0..4) {
+            0 => drop(bytes.remove(place)),
+            1 => bytes.insert(place, bytes[place]),
+            _ => bytes[place] = random.random(),
+        }
+    }
 }
 
 #[test]

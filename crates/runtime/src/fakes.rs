@@ -18,7 +18,7 @@ use outrigger_component::secret::{self, Secret, SecretStore};
 use outrigger_component::setup::Setup;
 use outrigger_component::state::{self, Concurrency, Delete, Get, Item, Set, StateStore, Write};
 use outrigger_daemon::drain;
-use outrigger_daemon::log::{self, Log};
+use outrigger_daemon::log::Log;
 use outrigger_daemon::metrics::{self, Loading};
 use outrigger_daemon::tasks::Tasks;
 use outrigger_daemon::trace::Tracer;
@@ -26,25 +26,10 @@ use outrigger_resiliency::policies::Policies;
 use outrigger_resources::component::Component;
 use outrigger_resources::configuration::access::SecretScope;
 use outrigger_resources::resiliency::Resiliency;
+use outrigger_testkit::log::{Lines, captured};
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-/// Everything that was written to a [`Log`].
-#[derive(Clone, Default)]
-pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// What happened in one test.
 pub(crate) struct Bench {
@@ -70,17 +55,7 @@ impl Journal {
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        let lines = Lines::default();
-        let log = Log::open(log::Config {
-            level: log::Level::Info,
-            format: log::Format::Text,
-            output: log::Output::Writer(Box::new(lines.clone())),
-            app_id: Some("shop".to_owned()),
-            instance: "host".to_owned(),
-            version: "edge".to_owned(),
-            scope: "test".to_owned(),
-        })
-        .unwrap();
+        let (log, lines) = captured();
         Self {
             log,
             lines,
@@ -91,8 +66,7 @@ impl Bench {
 
     /// Everything logged so far.
     pub(crate) fn logged(&self) -> String {
-        self.log.flush();
-        String::from_utf8(self.lines.0.lock().unwrap().clone()).unwrap()
+        self.lines.text()
     }
 
     /// Settings with `state.fake`, `pubsub.fake`, `secretstores.fake` and `bindings.fake`.

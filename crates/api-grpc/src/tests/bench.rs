@@ -23,7 +23,7 @@ use outrigger_components_builtin::{pubsub as memory_pubsub, state as memory_stat
 use outrigger_daemon::dial::Dial;
 use outrigger_daemon::drain::serve::{Listener, Options, Protocol, Socket, serve};
 use outrigger_daemon::drain::{self, Trigger, Watch};
-use outrigger_daemon::log::{self, Log};
+use outrigger_daemon::log::Log;
 use outrigger_daemon::metrics;
 use outrigger_daemon::tasks::{OnExit, Spawner, Tasks};
 use outrigger_daemon::trace::{self, Tracer};
@@ -44,8 +44,8 @@ use outrigger_runtime::pubsub::{self as pubsub_block, Pubsub};
 use outrigger_runtime::secrets::Secrets;
 use outrigger_runtime::state::State;
 use outrigger_runtime::state::keys::Prefix;
+use outrigger_testkit::log::{Lines, captured};
 use outrigger_testkit::stores::{Locks, Settings};
-use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -69,7 +69,6 @@ pub(super) struct Bench {
     raw: Pool,
     peer: Pool,
     registry: metrics::Registry,
-    log: Log,
     lines: Lines,
     // Dropping them ends the servers.
     _tasks: Tasks,
@@ -108,37 +107,13 @@ impl Answer {
     }
 }
 
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 impl Bench {
     pub(super) async fn new() -> Self {
         Self::with(Plan::default()).await
     }
 
     pub(super) async fn with(plan: Plan) -> Self {
-        let lines = Lines::default();
-        let log = Log::open(log::Config {
-            level: log::Level::Debug,
-            format: log::Format::Text,
-            output: log::Output::Writer(Box::new(lines.clone())),
-            app_id: Some("shop".to_owned()),
-            instance: "host".to_owned(),
-            version: "edge".to_owned(),
-            scope: "test".to_owned(),
-        })
-        .unwrap();
+        let (log, lines) = captured();
         let registry = metrics::Registry::new(metrics::Settings::sidecar("shop")).unwrap();
         let (drain, watch) = drain::channel();
         let tasks = Tasks::new(&log, drain.clone());
@@ -278,7 +253,6 @@ impl Bench {
             peers,
             internal,
             registry,
-            log,
             lines,
             _tasks: tasks,
             drain,
@@ -321,8 +295,7 @@ impl Bench {
     }
 
     pub(super) fn logged(&self) -> String {
-        self.log.flush();
-        String::from_utf8(self.lines.0.lock().unwrap().clone()).unwrap()
+        self.lines.text()
     }
 }
 

@@ -8,7 +8,6 @@ use outrigger_component::resolver::Target;
 use outrigger_component::{pubsub, state};
 use outrigger_daemon::drain::serve::{Listener, Options, Socket, serve};
 use outrigger_daemon::drain::{self, Trigger};
-use outrigger_daemon::log::{self, Log};
 use outrigger_daemon::metrics;
 use outrigger_daemon::ready::Ready;
 use outrigger_daemon::tasks::{OnExit, Tasks};
@@ -29,8 +28,8 @@ use outrigger_runtime::pubsub::{self as pubsub_block, Pubsub};
 use outrigger_runtime::secrets::Secrets;
 use outrigger_runtime::state::State;
 use outrigger_runtime::state::keys::Prefix;
+use outrigger_testkit::log::{Lines, captured};
 use outrigger_testkit::stores::Locks;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -45,25 +44,10 @@ pub(super) struct Bench {
     pub(super) ready: Ready,
     pub(super) shutdowns: Arc<Mutex<Vec<Shutdown>>>,
     registry: metrics::Registry,
-    log: Log,
     lines: Lines,
     // Dropping them ends the servers.
     _tasks: Tasks,
     _drain: Trigger,
-}
-
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// An answer as it came over the wire.
@@ -109,17 +93,7 @@ impl Bench {
 
     /// `rate` is the sampling rate; `None` turns tracing off.
     pub(super) async fn tracing(config: Config, rate: Option<&str>) -> Self {
-        let lines = Lines::default();
-        let log = Log::open(log::Config {
-            level: log::Level::Debug,
-            format: log::Format::Text,
-            output: log::Output::Writer(Box::new(lines.clone())),
-            app_id: Some("shop".to_owned()),
-            instance: "host".to_owned(),
-            version: "edge".to_owned(),
-            scope: "test".to_owned(),
-        })
-        .unwrap();
+        let (log, lines) = captured();
         let registry = metrics::Registry::new(metrics::Settings::sidecar("shop")).unwrap();
         let (drain, watch) = drain::channel();
         let tasks = Tasks::new(&log, drain.clone());
@@ -251,7 +225,6 @@ impl Bench {
             ready,
             shutdowns,
             registry,
-            log,
             lines,
             _tasks: tasks,
             _drain: drain,
@@ -302,8 +275,7 @@ impl Bench {
     }
 
     pub(super) fn logged(&self) -> String {
-        self.log.flush();
-        String::from_utf8(self.lines.0.lock().unwrap().clone()).unwrap()
+        self.lines.text()
     }
 }
 

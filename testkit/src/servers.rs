@@ -16,17 +16,9 @@ pub mod redis;
 pub mod schema_registry;
 pub mod zipkin;
 
-use std::net::TcpListener;
-
 /// Says that tests do not run.
 #[expect(clippy::print_stdout, reason = "what is skipped must be seen and counted")]
 pub fn skipped(why: &str) {
     // At the beginning of a line even when the test harness has begun one.
     println!("\nSKIPPED: {why}");
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("a bound address").port()
 }

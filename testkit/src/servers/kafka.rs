@@ -10,6 +10,7 @@ pub mod cluster;
 
 use super::life::Life;
 use crate::maven::{self, Artifact};
+use crate::port::Port;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,13 +43,12 @@ pub struct Kafka {
     pub client: (String, String),
 }
 
-#[derive(Debug, Clone, Copy)]
 struct Ports {
-    plain: u16,
-    control: u16,
-    sasl: u16,
-    tls: u16,
-    mtls: u16,
+    plain: Port,
+    control: Port,
+    sasl: Port,
+    tls: Port,
+    mtls: Port,
 }
 
 /// The folder with the jars of Kafka's own tools, of the version of the broker.
@@ -76,14 +76,14 @@ pub async fn start_on(disk: Option<&Path>) -> Option<Kafka> {
     let jars = jars()?;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let ports = Ports {
-        plain: super::free_port(),
-        control: super::free_port(),
-        sasl: super::free_port(),
-        tls: super::free_port(),
-        mtls: super::free_port(),
+        plain: Port::take(),
+        control: Port::take(),
+        sasl: Port::take(),
+        tls: Port::take(),
+        mtls: Port::take(),
     };
     let (authority, client) = certificates(folder.path());
-    let properties = properties(folder.path(), disk.unwrap_or(folder.path()), ports);
+    let properties = properties(folder.path(), disk.unwrap_or(folder.path()), &ports);
     fs::write(folder.path().join("server.properties"), properties).expect("the folder takes files");
     let users = [
         "--add-scram",
@@ -107,22 +107,22 @@ pub async fn start_on(disk: Option<&Path>) -> Option<Kafka> {
 impl Kafka {
     /// `127.0.0.1:port`, without TLS or login.
     pub fn plain(&self) -> String {
-        format!("127.0.0.1:{}", self.ports.plain)
+        format!("127.0.0.1:{}", self.ports.plain.number())
     }
 
     /// `127.0.0.1:port`, without TLS, with a login.
     pub fn sasl(&self) -> String {
-        format!("127.0.0.1:{}", self.ports.sasl)
+        format!("127.0.0.1:{}", self.ports.sasl.number())
     }
 
     /// `localhost:port`, with TLS.
     pub fn tls(&self) -> String {
-        format!("localhost:{}", self.ports.tls)
+        format!("localhost:{}", self.ports.tls.number())
     }
 
     /// `localhost:port`, with TLS and client certificates.
     pub fn mtls(&self) -> String {
-        format!("localhost:{}", self.ports.mtls)
+        format!("localhost:{}", self.ports.mtls.number())
     }
 
     /// Of the broker's one process; `None` when it is not running.
@@ -144,7 +144,7 @@ impl Kafka {
     /// When it does not start.
     pub async fn restart(&mut self) {
         begin(&mut self.life, &self.jars, self.folder.path());
-        ready(&self.life, self.ports.plain).await;
+        ready(&self.life, self.ports.plain.number()).await;
     }
 
     /// Makes a topic.
@@ -152,7 +152,7 @@ impl Kafka {
     /// # Panics
     /// When the broker does not.
     pub async fn create(&self, topic: &str, partitions: u8) {
-        create(self.ports.plain, topic, partitions, 1).await;
+        create(self.ports.plain.number(), topic, partitions, 1).await;
     }
 
     /// Runs `kafka-configs --alter` with these arguments. Takes seconds.
@@ -278,14 +278,9 @@ fn certificates(folder: &Path) -> (String, (String, String)) {
     (authority.pem(), certificate(&["client"]))
 }
 
-fn properties(folder: &Path, disk: &Path, ports: Ports) -> String {
-    let Ports {
-        plain,
-        control,
-        sasl,
-        tls,
-        mtls,
-    } = ports;
+fn properties(folder: &Path, disk: &Path, ports: &Ports) -> String {
+    let [plain, control, sasl, tls, mtls] =
+        [&ports.plain, &ports.control, &ports.sasl, &ports.tls, &ports.mtls].map(Port::number);
     let (folder, disk) = (folder.display(), disk.display());
     let security = "org.apache.kafka.common.security";
     format!(

@@ -4,7 +4,7 @@
 //! that its folder and its ports are its own to the end.
 
 use crate::until::{answered, until};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -84,15 +84,40 @@ impl Life {
     /// Asks until the server says that it is ready.
     ///
     /// # Panics
-    /// When it does not in time.
+    /// When it does not in time, or ends.
     pub(super) async fn ready(&self, patience: Duration, ask: impl AsyncFn() -> io::Result<bool>) {
-        let ready = answered(patience, async || ask().await.unwrap_or(false).then_some(()));
-        if ready.await.is_none() {
-            let output = self.output();
-            let lines: Vec<&str> = output.lines().collect();
-            let end = lines[lines.len().saturating_sub(LINES)..].join("\n");
-            panic!("{} is not ready after {patience:?}:\n{end}", self.name);
+        if let Err(why) = self.started(patience, ask).await {
+            panic!("{why}");
         }
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// What happened instead, with the end of what it has printed.
+    pub(super) async fn started(
+        &self,
+        patience: Duration,
+        ask: impl AsyncFn() -> io::Result<bool>,
+    ) -> Result<(), String> {
+        let child = self.child.as_ref().expect("the server runs");
+        let pid = WaitId::Pid(Pid::from_child(child));
+        // Whoever kills it waits for it.
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let ready = answered(patience, async || {
+            match waitid(pid.clone(), look).expect("ours to wait for") {
+                Some(_) => Some(Err("it has ended".to_owned())),
+                None => ask().await.unwrap_or(false).then_some(Ok(())),
+            }
+        });
+        let late = || Err(format!("not after {patience:?}"));
+        let Err(why) = ready.await.unwrap_or_else(late) else {
+            return Ok(());
+        };
+        let output = self.output();
+        let lines: Vec<&str> = output.lines().collect();
+        let end = lines[lines.len().saturating_sub(LINES)..].join("\n");
+        Err(format!("{} is not ready: {why}\n{end}", self.name))
     }
 
     /// No farewell.

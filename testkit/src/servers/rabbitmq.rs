@@ -19,6 +19,8 @@ use tokio::net::TcpStream;
 
 /// How long the server may take to start: it is slow, and slower on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// Ports on which it is tried to be started.
+const ATTEMPTS: u32 = 3;
 const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
 const PERF_TEST: &str = "2.22.1";
 const ERLANG: &str = "-kernel inet_dist_use_interface {127,0,0,1}";
@@ -123,9 +125,19 @@ impl RabbitMq {
     /// # Panics
     /// When it does not start.
     pub async fn restart(&mut self) {
-        let mut command = self.command("rabbitmq-server");
-        self.server.begin(command.process_group(0));
-        self.server.ready(PATIENCE, || self.answers()).await;
+        for attempt in 1.. {
+            let mut command = self.command("rabbitmq-server");
+            self.server.begin(command.process_group(0));
+            match self.server.started(PATIENCE, || self.answers()).await {
+                Ok(()) => return,
+                // It wants this port on all interfaces, and somebody has it on another one than ours.
+                Err(why) if attempt < ATTEMPTS && why.contains("dist_port_already_used") => {
+                    self.server.kill();
+                    self.distribution_port = Port::take();
+                }
+                Err(why) => panic!("{why}"),
+            }
+        }
     }
 
     /// Runs `rabbitmqctl` with these arguments; answers what it prints. Takes seconds.
@@ -168,6 +180,7 @@ impl RabbitMq {
             .env("RABBITMQ_MNESIA_BASE", folder.join("mnesia"))
             .env("RABBITMQ_LOG_BASE", folder.join("log"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("enabled_plugins"))
+            .env("ERL_CRASH_DUMP", folder.join("crash"))
             .env("RABBITMQ_DIST_PORT", self.distribution_port.number().to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("ERL_EPMD_PORT", self.names_port.number().to_string())

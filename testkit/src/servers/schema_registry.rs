@@ -1,11 +1,12 @@
 //! A schema registry that speaks Confluent's protocol: Apicurio (Maven Central; needs Java and Maven), keeping schemas in
 //! memory.
 
+use super::life::{Life, installed};
 use crate::client::Client;
 use crate::maven;
 use crate::port::Port;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 /// The last line that runs on Java 17.
@@ -15,9 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const ANSWER: Duration = Duration::from_secs(10);
 
 pub struct SchemaRegistry {
+    life: Life,
     port: Port,
     program: PathBuf,
-    child: Option<Child>,
     client: Client,
 }
 
@@ -26,6 +27,9 @@ pub struct SchemaRegistry {
 /// # Panics
 /// When a server that is there does not start.
 pub async fn start() -> Option<SchemaRegistry> {
+    if !installed("java", "openjdk-17-jre-headless") {
+        return None;
+    }
     let name = format!("apicurio-registry-app-{VERSION}");
     let artifact = format!("io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all");
     let folder = match maven::unpacked(&artifact, &format!("{name}-all.tar.gz"), &name) {
@@ -36,18 +40,12 @@ pub async fn start() -> Option<SchemaRegistry> {
         }
     };
     let mut registry = SchemaRegistry {
+        life: Life::new("apicurio"),
         port: Port::take(),
         program: folder.join(format!("{name}-runner.jar")),
-        child: None,
         client: Client::new(ANSWER),
     };
-    if let Err(error) = registry.spawn() {
-        super::skipped(&format!(
-            "the schema registry Apicurio needs java, which does not start: {error}"
-        ));
-        return None;
-    }
-    registry.ready().await;
+    registry.restart().await;
     Some(registry)
 }
 
@@ -80,9 +78,7 @@ impl SchemaRegistry {
     /// # Panics
     /// When it is not running.
     pub fn kill(&mut self) {
-        let mut child = self.child.take().expect("the registry runs");
-        child.kill().expect("ours to kill");
-        child.wait().expect("ours to wait for");
+        self.life.kill();
     }
 
     /// Starts it again, empty, at the same place.
@@ -90,36 +86,17 @@ impl SchemaRegistry {
     /// # Panics
     /// When it does not start.
     pub async fn restart(&mut self) {
-        self.spawn().expect("java starts");
-        self.ready().await;
-    }
-
-    fn spawn(&mut self) -> std::io::Result<()> {
-        let child = Command::new("java")
-            .args(["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
-            .arg("-Dquarkus.http.host=127.0.0.1")
-            .arg(format!("-Dquarkus.http.port={}", self.port.number()))
-            .arg("-jar")
-            .arg(&self.program)
-            .current_dir(self.program.parent().expect("it is in a folder"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        self.child = Some(child);
-        Ok(())
-    }
-
-    async fn ready(&self) {
-        let url = format!("http://127.0.0.1:{}/health/ready", self.port.number());
+        let port = self.port.number();
+        self.life.begin(
+            Command::new("java")
+                .args(["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+                .arg("-Dquarkus.http.host=127.0.0.1")
+                .arg(format!("-Dquarkus.http.port={port}"))
+                .arg("-jar")
+                .arg(&self.program)
+                .current_dir(self.program.parent().expect("it is in a folder")),
+        );
+        let url = format!("http://127.0.0.1:{port}/health/ready");
         self.client.until(&url, 200, PATIENCE).await;
-    }
-}
-
-impl Drop for SchemaRegistry {
-    fn drop(&mut self) {
-        if self.child.is_some() {
-            self.kill();
-        }
     }
 }

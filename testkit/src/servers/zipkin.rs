@@ -1,9 +1,10 @@
 //! Zipkin itself (Maven Central; needs Java and Maven), keeping traces in memory.
 
+use super::life::{Life, installed};
 use crate::client::Client;
 use crate::maven;
 use crate::port::Port;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 const VERSION: &str = "3.6.1";
@@ -12,8 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const ANSWER: Duration = Duration::from_secs(10);
 
 pub struct Zipkin {
+    _life: Life,
     port: Port,
-    child: Child,
     client: Client,
 }
 
@@ -22,6 +23,9 @@ pub struct Zipkin {
 /// # Panics
 /// When a server that is there does not start.
 pub async fn start() -> Option<Zipkin> {
+    if !installed("java", "openjdk-17-jre-headless") {
+        return None;
+    }
     let name = format!("zipkin-server-{VERSION}-exec.jar");
     let program = match maven::file(&format!("io.zipkin:zipkin-server:{VERSION}:jar:exec"), &name) {
         Ok(program) => program,
@@ -31,29 +35,21 @@ pub async fn start() -> Option<Zipkin> {
         }
     };
     let port = Port::take();
-    let child = Command::new("java")
-        .args(["-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-jar"])
-        .arg(program)
-        .arg(format!("--armeria.ports[0].port={}", port.number()))
-        .args([
-            "--armeria.ports[0].protocols[0]=http",
-            "--armeria.ports[0].ip=127.0.0.1",
-        ])
-        .env("STORAGE_TYPE", "mem")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let child = match child {
-        Ok(child) => child,
-        Err(error) => {
-            super::skipped(&format!("Zipkin needs java, which does not start: {error}"));
-            return None;
-        }
-    };
+    let mut life = Life::new("zipkin");
+    life.begin(
+        Command::new("java")
+            .args(["-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-jar"])
+            .arg(program)
+            .arg(format!("--armeria.ports[0].port={}", port.number()))
+            .args([
+                "--armeria.ports[0].protocols[0]=http",
+                "--armeria.ports[0].ip=127.0.0.1",
+            ])
+            .env("STORAGE_TYPE", "mem"),
+    );
     let zipkin = Zipkin {
+        _life: life,
         port,
-        child,
         client: Client::new(ANSWER),
     };
     zipkin.client.until(&zipkin.url("/health"), 200, PATIENCE).await;
@@ -81,13 +77,5 @@ impl Zipkin {
 
     fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port.number())
-    }
-}
-
-impl Drop for Zipkin {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ended = self.child.kill();
-        self.child.wait().expect("ours to wait for");
     }
 }

@@ -1,6 +1,7 @@
 //! From gRPC's failures to ours.
 
 use outrigger_component::error::{Error, Kind};
+use outrigger_daemon::tls;
 use std::error::Error as StdError;
 use tonic::{Code, ConnectError, Status};
 
@@ -53,9 +54,9 @@ fn kind(status: &Status) -> Kind {
 
 /// The innermost cause: the outer ones say only that the transport failed.
 fn cause(status: &Status) -> String {
-    causes(status)
-        .last()
-        .map_or_else(|| status.message().to_owned(), ToString::to_string)
+    tls::refusal(status)
+        .or_else(|| causes(status).last().map(ToString::to_string))
+        .unwrap_or_else(|| status.message().to_owned())
 }
 
 fn causes(status: &Status) -> impl Iterator<Item = &(dyn StdError + 'static)> {

@@ -2,6 +2,7 @@
 
 use mysql_async::DriverError;
 use outrigger_component::error::{Error, Kind};
+use outrigger_daemon::tls;
 
 /// Somebody else holds what the statement wants; the server undid one of both.
 const DEADLOCK: u16 = 1213;
@@ -33,7 +34,7 @@ fn text(error: &mysql_async::Error) -> String {
         mysql_async::Error::Server(answer) => {
             format!("Error {} ({}): {}", answer.code, answer.state, answer.message)
         }
-        other => other.to_string(),
+        other => tls::failure(other),
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::api;
 use async_nats::{ConnectError, ConnectErrorKind};
 use outrigger_component::error::{Error, Kind};
+use outrigger_daemon::tls;
 
 /// Why there is no answer to a request.
 #[derive(Debug, thiserror::Error)]
@@ -48,5 +49,9 @@ pub(crate) fn connecting(address: &str, error: ConnectError) -> Error {
         ConnectErrorKind::ServerParse => Kind::Invalid,
         _ => Kind::Unavailable,
     };
-    Error::caused(kind, &format!("error connecting to nats at {address}"), error)
+    Error {
+        kind,
+        message: format!("error connecting to nats at {address}: {}", tls::failure(&error)),
+        source: Some(Box::new(error)),
+    }
 }

@@ -1,6 +1,7 @@
 //! What the database's failures mean at the seam.
 
 use outrigger_component::error::{Error, Kind};
+use outrigger_daemon::tls;
 use std::error::Error as StdError;
 use std::io;
 use tokio_postgres::error::SqlState;
@@ -39,16 +40,7 @@ fn text(error: &tokio_postgres::Error) -> String {
             answer.code().code()
         );
     }
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
+    tls::failure(error)
 }
 
 fn kind(error: &tokio_postgres::Error) -> Kind {

@@ -17,7 +17,7 @@ pub(crate) mod tests;
 mod texts;
 mod web;
 
-pub use failure::failure;
+pub use failure::{failure, refusal};
 pub use texts::Texts;
 pub use web::{Connector, Streaming, Web, connector, streaming};
 

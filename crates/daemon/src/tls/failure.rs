@@ -6,26 +6,31 @@ use rustls::pki_types::UnixTime;
 use std::error::Error;
 use std::io;
 
-/// An error with its causes, in one line. A failure of TLS itself, however deep it sits, is said alone and as the reference
-/// says it: `tls: failed to verify certificate: …`, `remote error: tls: …`.
+/// An error with its causes, in one line; a [failure of TLS itself](refusal) alone.
 pub fn failure(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = Some(error);
-    while let Some(cause) = next {
-        if let Some(tls) = tls_in(cause) {
-            return said(tls);
-        }
-        next = cause.source();
-        if let Some(next) = next {
-            let added = next.to_string();
+    refusal(error).unwrap_or_else(|| {
+        let mut text = error.to_string();
+        for cause in causes(error).skip(1) {
+            let added = cause.to_string();
             // Some libraries repeat their cause in their own text.
             if !text.ends_with(&added) {
                 text.push_str(": ");
                 text.push_str(&added);
             }
         }
-    }
-    text
+        text
+    })
+}
+
+/// A failure of TLS itself, however deep it sits, as the reference says it: `tls: failed to verify certificate: …`,
+/// `remote error: tls: …`. `None` when the error is about something else.
+pub fn refusal(error: &(dyn Error + 'static)) -> Option<String> {
+    causes(error).find_map(tls_in).map(said)
+}
+
+/// The error, its cause, and so on.
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'e (dyn Error + 'static)| (*error).source())
 }
 
 fn tls_in<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {

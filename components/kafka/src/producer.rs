@@ -9,7 +9,7 @@
 mod lane;
 pub(crate) mod partition;
 
-use crate::cluster::{self, Cluster, pause};
+use crate::cluster::{Cluster, pause};
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::wire::Request;
@@ -22,7 +22,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use lane::{Answers, Lane, Limits, Told};
-use partition::Place;
+use partition::{Place, Run};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -139,39 +139,6 @@ struct Topic {
     ask_at: Option<Instant>,
     run: Run,
     lanes: BTreeMap<i32, Led>,
-}
-
-/// Where messages without a key go.
-#[derive(Default)]
-struct Run {
-    turn: usize,
-    /// The partition in turn, once something went there.
-    number: Option<i32>,
-    bytes: usize,
-}
-
-impl Run {
-    fn take(&mut self, length: usize, partitions: &[cluster::Partition]) -> Option<i32> {
-        if self.bytes >= WORTH_IT {
-            self.end();
-        }
-        self.number = partition::in_turn(self.turn, partitions);
-        self.bytes += length;
-        self.number
-    }
-
-    /// What waited in the partition has left it.
-    fn left(&mut self, number: i32) {
-        if self.number == Some(number) {
-            self.end();
-        }
-    }
-
-    fn end(&mut self) {
-        self.turn = self.turn.wrapping_add(1);
-        self.number = None;
-        self.bytes = 0;
-    }
 }
 
 struct Led {

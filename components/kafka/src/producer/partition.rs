@@ -1,5 +1,6 @@
 //! Which partition a message goes to.
 
+use super::WORTH_IT;
 use crate::cluster::Partition;
 
 /// What the publisher said.
@@ -25,8 +26,43 @@ pub(super) fn of_key(key: &[u8], partitions: &[Partition]) -> Option<i32> {
         .map(|partition| partition.number)
 }
 
-/// The partition for a message without a key: of those with a leader the one in turn.
-pub(super) fn in_turn(turn: usize, partitions: &[Partition]) -> Option<i32> {
+/// Where messages without a key go: all to one partition until they leave it as a batch, or are as many bytes as a batch
+/// should have; then to the next.
+#[derive(Default)]
+pub(super) struct Run {
+    turn: usize,
+    /// The partition in turn, once something went there.
+    number: Option<i32>,
+    bytes: usize,
+}
+
+impl Run {
+    /// For a message of so many bytes.
+    pub(super) fn take(&mut self, length: usize, partitions: &[Partition]) -> Option<i32> {
+        if self.bytes >= WORTH_IT {
+            self.end();
+        }
+        self.number = in_turn(self.turn, partitions);
+        self.bytes += length;
+        self.number
+    }
+
+    /// What waited in the partition has left it.
+    pub(super) fn left(&mut self, number: i32) {
+        if self.number == Some(number) {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        self.turn = self.turn.wrapping_add(1);
+        self.number = None;
+        self.bytes = 0;
+    }
+}
+
+/// Of those with a leader the one in turn.
+fn in_turn(turn: usize, partitions: &[Partition]) -> Option<i32> {
     let led = partitions.iter().filter(|partition| partition.leader.is_some());
     let count = led.clone().count();
     match count {
@@ -37,7 +73,7 @@ pub(super) fn in_turn(turn: usize, partitions: &[Partition]) -> Option<i32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{in_turn, of_key};
+    use super::{Run, WORTH_IT, in_turn, of_key};
     use crate::cluster::Partition;
 
     fn partitions(count: i32) -> Vec<Partition> {
@@ -66,6 +102,26 @@ mod tests {
             );
         }
         assert_eq!(of_key(b"a", &[]), None);
+    }
+
+    #[test]
+    fn what_leaves_as_a_batch_was_one_partition_s() {
+        let partitions = partitions(3);
+        let mut run = Run::default();
+        let take = |run: &mut Run, length| run.take(length, &partitions).unwrap();
+        assert_eq!([10, 10, 10].map(|length| take(&mut run, length)), [0, 0, 0]);
+        run.left(2);
+        assert_eq!(take(&mut run, 10), 0, "another one was none of its own");
+        run.left(0);
+        assert_eq!([WORTH_IT - 1, 1].map(|length| take(&mut run, length)), [2, 2]);
+        assert_eq!(
+            [1, 1].map(|length| take(&mut run, length)),
+            [0, 0],
+            "a full batch waits there"
+        );
+        run.left(2);
+        assert_eq!(take(&mut run, 1), 0, "that one is filled no longer");
+        assert_eq!(Run::default().take(1, &[]), None);
     }
 
     #[test]
